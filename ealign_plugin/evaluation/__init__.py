@@ -1,0 +1,35 @@
+"""How good captions are: caption metrics, entity metrics, ranking metrics, and the protocols that name them.
+
+Plain Python and numpy: importing this room imports neither torch nor LAVIS, so it scores captions of any
+origin::
+
+    from ealign_plugin.evaluation import evaluate, format_table
+
+    metrics = evaluate("tell", references, candidates, reference_entities, candidate_entities)
+    print(format_table([metrics], ["protocol", "bleu4", "rouge", "cider", "entity_f1"]))
+"""
+
+from ealign_plugin.evaluation.captions import caption_statistics, find_java, score_captions, score_each
+from ealign_plugin.evaluation.names import EntityScores, all_named, entity_scores
+from ealign_plugin.evaluation.protocols import PROTOCOLS, Protocol, evaluate, get_protocol
+from ealign_plugin.evaluation.ranking import auc, average_precision, list_f1, mean_by_group
+from ealign_plugin.evaluation.table import format_table
+
+__all__ = [
+    "PROTOCOLS",
+    "EntityScores",
+    "Protocol",
+    "all_named",
+    "auc",
+    "average_precision",
+    "caption_statistics",
+    "entity_scores",
+    "evaluate",
+    "find_java",
+    "format_table",
+    "get_protocol",
+    "list_f1",
+    "mean_by_group",
+    "score_captions",
+    "score_each",
+]

@@ -1,0 +1,314 @@
+"""A run's YAML checked against what is registered, then LAVIS's own Config of it.
+
+LAVIS merges whatever it is given; a misspelt key is ignored and a misspelt name ends in a traceback minutes
+later. Here every name and key is looked up first, and all problems come in one message.
+
+What a class may declare, all of it optional:
+    CONFIG_KEYS    model or builder: dict key -> help, keys allowed beside those of its default YAML
+    RUN_KEYS       task or runner: dict key -> help, what it reads from ``run``
+    RUN_DEFAULTS   task or runner: dict key -> value for what a user leaves out of ``run``
+In a default YAML an empty mapping ``{}`` is open: it takes any keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import lavis.common.optims  # noqa: F401  registers LAVIS's schedules, which `import lavis` does not
+from lavis.common.config import Config
+from lavis.common.registry import registry
+from lavis.runners import RunnerBase, RunnerIter
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ealign_plugin.errors import UserError
+from ealign_plugin.host.config_file import in_one_line, raise_all, read_config, unknown
+from ealign_plugin.host.plugins import load_modules
+
+# What LAVIS 1.0.2 reads from `run`: runners, common/config.py and the stock tasks.
+LAVIS_RUN_KEYS: dict[str, type] = {
+    "runner": str,
+    "task": str,
+    "lr_sched": str,
+    "init_lr": float,
+    "min_lr": float,
+    "warmup_lr": float,
+    "warmup_steps": int,
+    "lr_decay_rate": float,
+    "weight_decay": float,
+    "beta2": float,
+    "max_epoch": int,
+    "max_iters": int,
+    "iters_per_inner_epoch": int,
+    "accum_grad_iters": int,
+    "batch_size_train": int,
+    "batch_size_eval": int,
+    "num_workers": int,
+    "seed": int,
+    "amp": bool,
+    "log_freq": int,
+    "output_dir": str,
+    "evaluate": bool,
+    "resume_ckpt_path": str,
+    "train_splits": list,
+    "valid_splits": list,
+    "test_splits": list,
+    "train_dataset_ratios": dict,
+    "use_dist_eval_sampler": bool,
+    "device": str,
+    "world_size": int,
+    "dist_url": str,
+    "distributed": bool,
+    "max_len": int,
+    "min_len": int,
+    "num_beams": int,
+    "num_ans_candidates": int,
+    "inference_method": str,
+    "prompt": str,
+    "report_metric": bool,
+}
+HOST_RUN_KEYS: dict[str, type] = {"plugins": list, "dist_timeout_minutes": float}
+
+# What LAVIS reads without a default of its own and a user need not care about.
+RUN_DEFAULTS: dict[str, Any] = {
+    "runner": "runner_base",
+    "device": "auto",
+    "world_size": 1,
+    "dist_url": "env://",
+    "distributed": False,
+    "dist_timeout_minutes": 30.0,
+    "evaluate": False,
+    "seed": 42,
+    "num_workers": 0,
+    "output_dir": "output",
+    "resume_ckpt_path": None,
+    "train_splits": ["train"],
+    "valid_splits": [],
+    "test_splits": [],
+    "weight_decay": 0.05,
+    "min_lr": 0.0,
+    "lr_sched": "linear_warmup_cosine_lr",
+}
+
+MODEL_KEYS = ("arch", "model_type", "pretrained", "finetuned", "load_pretrained", "load_finetuned")
+DATASET_KEYS = ("type", "data_type")
+PROCESSORS = ("vis_processor", "text_processor")
+TYPE_NAMES = {dict: "a mapping", list: "a list", float: "a number", int: "a whole number", str: "text"}
+
+
+class HostConfig(Config):
+    """LAVIS's Config made of a YAML that is already read, checked and merged with the options.
+
+    LAVIS merges the options last: ``--options model.model_type=x`` would keep the other type's defaults.
+    """
+
+    def __init__(self, user: DictConfig) -> None:
+        registry.register("configuration", self)
+        self.args = None
+        self.config = OmegaConf.merge(
+            self.build_runner_config(user), self.build_model_config(user), self.build_dataset_config(user)
+        )
+
+
+def load_config(cfg_path: str | Path, options: Sequence[str] = ()) -> HostConfig:
+    """Read, check, complete.
+
+    Raises:
+        UserError: with every unknown key and name, wrong type and missing value, one line each.
+    """
+    user = read_config(cfg_path, options)
+    try:
+        plain = OmegaConf.to_container(user, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{cfg_path}: {in_one_line(error)}") from error
+    assert isinstance(plain, dict)
+    load_modules(plain["run"].get("plugins") or [])
+    raise_all(
+        cfg_path,
+        [*run_problems(plain), *model_problems(plain["model"]), *dataset_problems(plain["datasets"])],
+    )
+    user.run = OmegaConf.merge(run_defaults(plain["run"]), user.run)
+    return HostConfig(user)
+
+
+def run_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of this room under those of the task and the runner that ``run`` names."""
+    task, runner = run_classes(run)
+    return {**RUN_DEFAULTS, **getattr(task, "RUN_DEFAULTS", {}), **getattr(runner, "RUN_DEFAULTS", {})}
+
+
+def run_classes(run: Mapping[str, Any]) -> tuple[type | None, type | None]:
+    runner = run.get("runner", RUN_DEFAULTS["runner"])
+    return registry.get_task_class(run.get("task")), registry.get_runner_class(runner)
+
+
+def run_problems(config: Mapping[str, Any]) -> list[str]:
+    run = config["run"]
+    task, runner = run_classes(run)
+    problems = []
+    if "task" not in run:
+        problems.append(f"run.task: missing, expected one of {', '.join(registry.list_tasks())}")
+    for key, cls, names in (
+        ("task", task, registry.list_tasks()),
+        ("runner", runner, registry.list_runners()),
+        ("lr_sched", registry.get_lr_scheduler_class(run.get("lr_sched")), registry.list_lr_schedulers()),
+    ):
+        if key in run and cls is None:
+            problems.append(unknown(f"run.{key}", run[key], names, what="name"))
+    if task is None or runner is None:
+        return problems  # their keys cannot be known
+
+    types = {**LAVIS_RUN_KEYS, **HOST_RUN_KEYS}
+    own = {**getattr(task, "RUN_KEYS", {}), **getattr(runner, "RUN_KEYS", {})}
+    if declares_run_keys(task) and declares_run_keys(runner):
+        problems += [
+            unknown(f"run.{key}", key, {*types, *own}) for key in run if key not in types and key not in own
+        ]
+    completed = {**run_defaults(run), **run}
+    for key in required_run_keys(runner, bool(completed["evaluate"])):
+        if completed.get(key) is None:
+            problems.append(f"run.{key}: missing, expected {TYPE_NAMES[types[key]]}")
+    # A default of the class tells its type better than LAVIS's table, where it is given.
+    defaults = run_defaults(run)
+    for key, value in run.items():
+        expected = type(defaults[key]) if defaults.get(key) is not None else types.get(key)
+        problems += type_problem(f"run.{key}", value, expected)
+    if completed["device"] not in ("auto", "cpu", "cuda"):
+        problems.append(f"run.device: found '{completed['device']}', expected auto, cpu or cuda")
+    ratios = run.get("train_dataset_ratios") or {}
+    problems += [
+        unknown(f"run.train_dataset_ratios.{name}", name, config["datasets"], what="data set")
+        for name in ratios
+        if name not in config["datasets"]
+    ]
+    return problems
+
+
+def declares_run_keys(cls: type) -> bool:
+    """False for a foreign class that may read keys we cannot know."""
+    return cls.__module__.startswith("lavis.") or hasattr(cls, "RUN_KEYS")
+
+
+def required_run_keys(runner: type, evaluate: bool) -> list[str]:
+    """What the stock runners read without a default."""
+    keys = ["batch_size_eval"]
+    if issubclass(runner, RunnerIter):
+        keys += ["max_iters", "iters_per_inner_epoch"]
+    elif issubclass(runner, RunnerBase):
+        keys += ["max_epoch"]
+    return keys if evaluate else [*keys, "batch_size_train", "init_lr"]
+
+
+def model_problems(model: Mapping[str, Any]) -> list[str]:
+    arch = model.get("arch")
+    cls = registry.get_model_class(arch)
+    if arch is None:
+        return ["model.arch: missing, expected the name of a registered model, e.g. ealign_instructblip"]
+    if cls is None:
+        return [unknown("model.arch", arch, registry.list_models(), what="model")]
+    if "model_type" not in model:
+        return [f"model.model_type: missing, expected one of {', '.join(cls.PRETRAINED_MODEL_CONFIG_DICT)}"]
+    if model["model_type"] not in cls.PRETRAINED_MODEL_CONFIG_DICT:
+        return [
+            unknown("model.model_type", model["model_type"], cls.PRETRAINED_MODEL_CONFIG_DICT, what="type")
+        ]
+    if not is_ours(cls):
+        return []
+    defaults = read_defaults(cls.default_config_path(model["model_type"]))["model"]
+    return key_problems("model", model, defaults, {*MODEL_KEYS, *getattr(cls, "CONFIG_KEYS", {})})
+
+
+def dataset_problems(datasets: Mapping[str, Any]) -> list[str]:
+    problems = [] if datasets else ["datasets: found none, expected at least one data set"]
+    for name, section in datasets.items():
+        where = f"datasets.{name}"
+        cls = registry.get_builder_class(name)
+        if cls is None:
+            problems.append(unknown(where, name, registry.list_datasets(), what="data set"))
+            continue
+        if not isinstance(section, Mapping):
+            problems.append(
+                f"{where}: found {section!r}, expected a mapping; write `{name}: {{}}` for the defaults"
+            )
+            continue
+        kind = section.get("type", "default")
+        if kind not in cls.DATASET_CONFIG_DICT:
+            problems.append(unknown(f"{where}.type", kind, cls.DATASET_CONFIG_DICT, what="type"))
+            continue
+        if is_ours(cls):
+            defaults = read_defaults(cls.default_config_path(kind))["datasets"][name]
+            problems += key_problems(
+                where, section, defaults, {*DATASET_KEYS, *getattr(cls, "CONFIG_KEYS", {})}
+            )
+        problems += processor_problems(where, section)
+    return problems
+
+
+def processor_problems(where: str, section: Mapping[str, Any]) -> list[str]:
+    """The names under vis_processor.train.name and the like; their other keys belong to the processor."""
+    problems = []
+    for kind in PROCESSORS:
+        for split, processor in (section.get(kind) or {}).items():
+            name = processor.get("name") if isinstance(processor, Mapping) else None
+            if registry.get_processor_class(name) is None:
+                problems.append(
+                    unknown(f"{where}.{kind}.{split}.name", name, registry.list_processors(), "processor")
+                )
+    return problems
+
+
+def is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "ealign_plugin"
+
+
+def read_defaults(path: str) -> dict[str, Any]:
+    defaults = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(defaults, dict)
+    return defaults
+
+
+def key_problems(
+    where: str, given: Mapping[str, Any], defaults: Mapping[str, Any], also: Set[str] = frozenset()
+) -> list[str]:
+    """Keys that the default YAML has not, and values of another type than there; recursive.
+
+    Example:
+        >>> key_problems("model", {"beem": 3}, {"beam": 5, "heads": 4})
+        ["model.beem: unknown key 'beem'; did you mean 'beam'?"]
+    """
+    problems = []
+    for key, value in given.items():
+        place = f"{where}.{key}"
+        if key in defaults:
+            default = defaults[key]
+            if default is not None:
+                problems += type_problem(place, value, type(default))
+            is_open = default == {} or key in PROCESSORS
+            if isinstance(default, Mapping) and isinstance(value, Mapping) and not is_open:
+                problems += key_problems(place, value, default)
+        elif key not in also:
+            problems.append(unknown(place, key, {*map(str, defaults), *also}))
+    return problems
+
+
+def type_problem(where: str, value: object, expected: type | None) -> list[str]:
+    """None is always allowed: it turns an option off."""
+    if (
+        value is None
+        or expected is None
+        or isinstance(value, expected)
+        and not mistaken_bool(value, expected)
+    ):
+        return []
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return []
+    if expected is bool:
+        return [f"{where}: found {value!r}, expected true or false"]
+    return [f"{where}: found {value!r}, expected {TYPE_NAMES.get(expected, expected.__name__)}"]
+
+
+def mistaken_bool(value: object, expected: type) -> bool:
+    """In Python True is an int; in a YAML it is a mistake where a number stands."""
+    return isinstance(value, bool) and expected is not bool

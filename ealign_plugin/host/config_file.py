@@ -1,0 +1,103 @@
+"""Reading a run's YAML: what can be said about it before LAVIS is imported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ealign_plugin.errors import UserError
+
+ROOTS = ("model", "datasets", "run")
+ALSO_ROOTS = ("preprocess",)  # of LAVIS's model YAMLs, and so in every config that a run saves
+
+
+def read_config(cfg_path: str | Path, options: Sequence[str] = ()) -> DictConfig:
+    """The YAML with the command line's options laid over it.
+
+    Args:
+        cfg_path: YAML file with the mappings ``model``, ``datasets`` and ``run``.
+        options: ``a.b=c`` each, or LAVIS's older form of alternating ``a.b`` and ``c``.
+
+    Raises:
+        UserError: no such file, not YAML, not these three mappings, or options in another form.
+    """
+    path = Path(cfg_path)
+    if not path.is_file():
+        raise UserError(missing_file(path))
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{path}: not readable as YAML: {in_one_line(error)}; mend the file") from error
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{path}: found {type(config).__name__}, expected the mappings {', '.join(ROOTS)}")
+    try:
+        config = OmegaConf.merge(config, OmegaConf.from_dotlist(dotlist(options)))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(f"--options {' '.join(options)}: {in_one_line(error)}; expected key=value") from error
+    raise_all(path, root_problems(config))
+    return config
+
+
+def missing_file(path: Path) -> str:
+    if path.is_dir():
+        return f"{path}: is a folder, expected a YAML file; give the file"
+    nearby = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    return (
+        f"{path}: no such file, expected a YAML config{suggest(path.name, nearby)}; "
+        f"relative paths start at {Path.cwd()}"
+    )
+
+
+def dotlist(options: Sequence[str]) -> list[str]:
+    """``['a.b', '1']`` -> ``['a.b=1']``; ``['a.b=1']`` stays."""
+    if not options or "=" in options[0]:
+        wrong = [option for option in options if "=" not in option]
+        if wrong:
+            raise UserError(
+                f"--options {wrong[0]}: no value found, expected key=value, e.g. run.max_iters=20"
+            )
+        return list(options)
+    if len(options) % 2:
+        raise UserError(f"--options {options[-1]}: no value found, expected key=value, e.g. run.max_iters=20")
+    return [f"{key}={value}" for key, value in zip(options[::2], options[1::2], strict=True)]
+
+
+def root_problems(config: DictConfig) -> list[str]:
+    problems = [unknown(str(key), key, ROOTS) for key in config if key not in ROOTS + ALSO_ROOTS]
+    for root in ROOTS:
+        if OmegaConf.is_missing(config, root) or not isinstance(config.get(root), DictConfig):
+            found = "nothing" if config.get(root) is None else type(config[root]).__name__
+            problems.append(f"{root}: found {found}, expected a mapping")
+    return problems
+
+
+def unknown(where: str, key: object, known: Iterable[str], what: str = "key") -> str:
+    """One problem line: the place, the unknown name, and the nearest known one, or what is known."""
+    known = sorted(known)
+    hint = suggest(str(key), known)
+    if not hint:
+        listed = ", ".join(known[:12]) + (f" ... ({len(known)} in all)" if len(known) > 12 else "")
+        hint = f"; expected one of {listed}" if known else "; expected none here"
+    return f"{where}: unknown {what} '{key}'{hint}"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def raise_all(path: str | Path, problems: Sequence[str]) -> None:
+    """UserError with every problem found: on one line if there is one, else one line each."""
+    if len(problems) == 1:
+        raise UserError(f"{path}: {problems[0]}")
+    if problems:
+        raise UserError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
+
+
+def in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

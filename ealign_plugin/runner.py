@@ -1,0 +1,372 @@
+"""The runner ``ealign_runner``: LAVIS's RunnerIter, mended, on a CPU or a GPU.
+
+What is mended, and where LAVIS 1.0.2 has the defect, stands at each override. What a run leaves in its
+folder::
+
+    config.yaml   console.log   log.txt (one JSON object a line)   metrics.json
+    checkpoint_last.safetensors + .state.pt      checkpoint_best.safetensors
+    predictions.jsonl   report.txt               (written by the task)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lavis.common.dist_utils import get_rank, get_world_size, is_main_process, main_process
+from lavis.datasets.data_utils import reorg_datasets_by_split
+from lavis.runners.runner_iter import RunnerIter
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ealign_plugin.errors import UserError
+from ealign_plugin.host.registration import registered
+from ealign_plugin.shards.write import write_whole
+
+
+@registered("runner", "ealign_runner")
+class EalignRunner(RunnerIter):
+    """RunnerIter for streams, one process or many, with checkpoints that are whole or absent."""
+
+    RUN_DEFAULTS = {"beta1": 0.9, "clip_grad_norm": 1.0, "log_freq": 50, "lr_sched": "ealign_cosine"}
+    RUN_KEYS = {
+        "beta1": "AdamW's first beta (LAVIS reads only beta2)",
+        "clip_grad_norm": "largest norm of the gradients; 0 turns clipping off",
+    }
+
+    def __init__(self, cfg: Any, task: Any, model: nn.Module, datasets: dict[str, Any], job_id: str) -> None:
+        super().__init__(cfg, task, model, datasets, job_id)
+        self.history: list[dict[str, Any]] = []
+        self.best_iters, self.best_metric = 0, -math.inf
+        self._stream: Iterator[dict[str, Any]] | None = None
+        if is_main_process():
+            handler = logging.FileHandler(Path(self.output_dir) / "console.log", encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
+            logging.getLogger().addHandler(handler)
+
+    # Model and optimiser
+
+    @property
+    def model(self) -> nn.Module:
+        """The model on its device, wrapped for several processes.
+
+        Mends RunnerBase.model: with ``device: cpu`` the wrapped model stays None; DDP gets a CUDA device.
+        """
+        if self._wrapped_model is None:
+            self._model = self._model.to(self.device)
+            self._wrapped_model = self._model
+            if self.use_distributed:
+                devices = [self.config.run_cfg.gpu] if self.cuda_enabled else None
+                self._wrapped_model = DistributedDataParallel(self._model, device_ids=devices)
+        return self._wrapped_model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; no decay on biases, norms and other vectors. Mends RunnerBase.optimizer: beta1 is fixed."""
+        if self._optimizer is None:
+            run = self.config.run_cfg
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            self._optimizer = torch.optim.AdamW(
+                [
+                    {"params": [p for p in trained if p.ndim > 1], "weight_decay": float(run.weight_decay)},
+                    {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+                ],
+                lr=float(run.init_lr),
+                betas=(float(run.get("beta1", 0.9)), float(run.get("beta2", 0.999))),
+            )
+            logging.info("Trained parameters: %s", f"{sum(p.numel() for p in trained):,}")
+        return self._optimizer
+
+    # Data
+
+    @property
+    def dataloaders(self) -> dict[str, DataLoader[Any]]:
+        """One loader a split.
+
+        Mends RunnerIter.dataloaders and RunnerBase.create_loaders: PrefetchLoader needs CUDA; a stream
+        becomes an iterator that is empty the second time; ranks pad their part of an evaluation split with
+        duplicates; train_dataset_ratios reads a name before its assignment.
+        """
+        if self._dataloaders is None:
+            by_split = reorg_datasets_by_split(self.datasets)
+            several = [split for split, parts in by_split.items() if len(parts) > 1]
+            if several:
+                raise UserError(
+                    f"datasets: ealign_runner takes one data set a split, found {', '.join(self.datasets)} for "
+                    f"{', '.join(several)}; leave one"
+                )
+            self.datasets = {split: parts[0] for split, parts in by_split.items()}
+            self._dataloaders = {split: self._loader(split, part) for split, part in self.datasets.items()}
+        return self._dataloaders
+
+    def _loader(self, split: str, dataset: Dataset[Any]) -> DataLoader[Any]:
+        run = self.config.run_cfg
+        if split in self.train_splits:
+            workers = int(run.num_workers)
+            return DataLoader(
+                dataset,
+                batch_size=int(run.batch_size_train),
+                num_workers=workers,
+                pin_memory=self.cuda_enabled,
+                persistent_workers=workers > 0,
+            )
+        return DataLoader(
+            dataset,
+            batch_size=int(run.batch_size_eval),
+            pin_memory=self.cuda_enabled,
+            collate_fn=getattr(dataset, "collater", None),
+            sampler=RankSampler(dataset, get_rank(), get_world_size()),
+        )
+
+    # The run
+
+    def train(self) -> None:
+        """Train, validate after each inner epoch, test the best weights.
+
+        Mends RunnerIter.train: barriers without a process group; the last inner epoch may be shorter; the
+        test takes the last weights instead of the best; a metric of 0 never counts as best.
+        """
+        start = time.time()
+        if self.resume_ckpt_path:
+            self._load_checkpoint(self.resume_ckpt_path)
+        if not self.evaluate_only:
+            with logging_redirect_tqdm(), self._bar() as bar:
+                for first in range(self.start_iters, self.max_iters, self.iters_per_inner_epoch):
+                    stats = self._train_iters(first, bar)
+                    self.log_stats(stats, "train")
+                    end = int(stats["iters"])
+                    for split in self.valid_splits:
+                        self._validate(split, end)
+                    self._save_checkpoint(end)
+            if self.best_iters:
+                logging.info("Testing the best weights, of iteration %d", self.best_iters)
+                self._load_weights(Path(self.output_dir) / "checkpoint_best.safetensors")
+        self.evaluate(cur_epoch=self.best_iters or self.max_iters, skip_reload=True)
+        self._write_metrics()
+        logging.info("The run took %.0f s; its files are in %s", time.time() - start, self.output_dir)
+
+    def _bar(self) -> tqdm[None]:
+        return tqdm(
+            total=self.max_iters,
+            initial=self.start_iters,
+            desc="Training",
+            unit="step",
+            disable=not is_main_process(),
+        )
+
+    def _train_iters(self, first: int, bar: tqdm[None]) -> dict[str, Any]:
+        """Iterations ``first`` to the end of the inner epoch; returns the means of the losses.
+
+        Replaces BaseTask._train_inner_loop: no clipping, accumulated gradients are summed, the meters need
+        CUDA, only fp16 autocast.
+        """
+        end = min(first + self.iters_per_inner_epoch, self.max_iters)
+        loader = self._train_stream()
+        clip = float(self.config.run_cfg.get("clip_grad_norm") or 0)
+        model = self.model.train()
+        window, whole = _Means(), _Means()
+        started, tokens = time.time(), 0.0
+        for iteration in range(first, end):
+            self.lr_scheduler.step(
+                cur_epoch=iteration // self.iters_per_inner_epoch, cur_step=iteration % self.iters_per_inner_epoch
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            for _ in range(self.accum_grad_iters):
+                batch = _to(next(loader), self.device)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.run_cfg.get("amp"))):
+                    loss = self.task.train_step(model=model, samples=batch)
+                (loss / self.accum_grad_iters).backward()
+                losses = {"loss": loss.detach(), **getattr(self.task, "losses", {})}
+                if not math.isfinite(losses["loss"].item()):
+                    raise UserError(
+                        f"iteration {iteration}: the loss is {losses['loss'].item()}; "
+                        f"lower run.init_lr or look at the samples {', '.join(batch.get('key', [])[:5])}"
+                    )
+                window.add(losses)
+                whole.add(losses)
+                tokens += float(losses.get("tokens", 0.0))
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            self.optimizer.step()
+            bar.update()
+            if (iteration + 1) % self.log_freq == 0 or iteration + 1 == end:
+                means = window.take()
+                self.log_stats({"iters": iteration + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}, "step")
+                speed = f", {tokens / (time.time() - started):.0f} tokens/s" if tokens else ""
+                bar.set_postfix_str(", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed)
+        return {"iters": end, **whole.take()}
+
+    def _train_stream(self) -> Iterator[dict[str, Any]]:
+        """The training batches, from where the run stands.
+
+        Mends RunnerIter's resume, which starts the data again from the beginning.
+        """
+        if self._stream is None:
+            self._stream = iter(self.train_loader)
+            behind = self.start_iters * self.accum_grad_iters
+            for _ in tqdm(range(behind), "Fast-forward", unit="batch", disable=not behind or not is_main_process()):
+                next(self._stream)
+        return self._stream
+
+    def _validate(self, split: str, iters: int) -> None:
+        log = self.eval_epoch(split_name=split, cur_epoch=iters, skip_reload=True)
+        if log is None:
+            return
+        metric = log["agg_metrics"]
+        if split == self.valid_splits[0] and (metric > self.best_metric or not self.best_iters):
+            self.best_iters, self.best_metric = iters, metric
+            self._save_weights(Path(self.output_dir) / "checkpoint_best.safetensors")
+        logging.info("Validation on %r after %d steps: agg_metrics %.4f (best: %d)", split, iters, metric, self.best_iters)
+        self.log_stats({"iters": iters, **log, "best_iters": self.best_iters}, split)
+
+    # Files
+
+    @main_process
+    def log_config(self) -> None:
+        """Nothing: config.yaml holds it, and log.txt stays one JSON object a line."""
+
+    @main_process
+    def log_stats(self, stats: Any, split_name: str) -> None:
+        """Append a line to log.txt and keep it for metrics.json."""
+        if not isinstance(stats, dict):
+            return
+        line = {"split": split_name, **stats}
+        self.history.append(line)
+        with open(Path(self.output_dir) / "log.txt", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @main_process
+    def _write_metrics(self) -> None:
+        report = {
+            "best_iters": self.best_iters,
+            "test": getattr(self.task, "report", {}),
+            "train": [line for line in self.history if line["split"] == "train"],
+            "validation": [line for line in self.history if line["split"] in self.valid_splits],
+        }
+        write_whole(Path(self.output_dir) / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
+        result = Path(self.output_dir) / "result"
+        if result.is_dir() and not any(result.iterdir()):
+            result.rmdir()  # LAVIS makes it for tasks that save_result
+
+    @main_process
+    def _save_weights(self, path: Path) -> None:
+        model = self.unwrap_dist_model(self.model)
+        weights = model.trainable_state() if hasattr(model, "trainable_state") else model.state_dict()
+        with _whole(path) as part:
+            save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part)
+
+    @main_process
+    def _save_checkpoint(self, cur_iters: int, is_best: bool = False) -> None:
+        """Weights, then what a resumed run needs beside them.
+
+        Mends RunnerIter._save_checkpoint: written in place and pickled.
+        """
+        path = Path(self.output_dir) / "checkpoint_last.safetensors"
+        self._save_weights(path)
+        state = {
+            "iters": cur_iters,
+            "best_iters": self.best_iters,
+            "best_metric": self.best_metric,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        with _whole(_state_path(path)) as part:
+            torch.save(state, part)
+
+    def _load_weights(self, path: Path) -> None:
+        self.unwrap_dist_model(self.model).load_checkpoint(path)
+
+    def _load_checkpoint(self, url_or_filename: str) -> None:
+        """Weights, and for a training run the optimiser and the place to go on from.
+
+        Mends RunnerIter._load_checkpoint: unpickles, and resumes one iteration late.
+        """
+        path = Path(url_or_filename)
+        self._load_weights(path)
+        if self.evaluate_only:
+            return
+        state_path = _state_path(path)
+        if not state_path.is_file():
+            raise UserError(
+                f"{state_path}: no such file; resume from checkpoint_last.safetensors, which has it beside it, "
+                "or start from weights alone by model.load_finetuned and model.finetuned"
+            )
+        try:
+            state = torch.load(state_path, map_location=self.device, weights_only=True)
+        except Exception as error:  # torch raises whatever its unpickler meets
+            raise UserError(f"{state_path}: it cannot be read ({type(error).__name__}); use another checkpoint") from None
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"].cpu())
+        self.start_iters = int(state["iters"])
+        logging.info("Resuming %s at iteration %d", path, self.start_iters)
+
+
+class RankSampler(Sampler[int]):
+    """Every ``world_size``-th sample from ``rank`` on: together the ranks see each sample exactly once."""
+
+    def __init__(self, dataset: Dataset[Any], rank: int, world_size: int) -> None:
+        self.indexes = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indexes)
+
+    def __len__(self) -> int:
+        return len(self.indexes)
+
+
+class _Means:
+    """Means of named scalars."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, values: dict[str, Tensor | float]) -> None:
+        for name, value in values.items():
+            self.values[name].append(float(value))
+
+    def take(self) -> dict[str, float]:
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
+        self.values.clear()
+        return means
+
+
+class _whole:
+    """Write to a path beside the target, which gets its name only when all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> Path:
+        return self.part
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if kind is None:
+            os.replace(self.part, self.path)
+        else:
+            self.part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{self.path}: it cannot be written ({error.strerror}); make room or choose another folder")
+
+
+def _state_path(path: Path) -> Path:
+    return path.with_suffix(".state.pt")
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("loss_")
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in value.items()}

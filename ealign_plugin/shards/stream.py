@@ -1,0 +1,376 @@
+"""Shards → training examples, endlessly, and → evaluation samples, each once.
+
+Training reads whole shards one after the other and shuffles inside a window of a few shards, so that
+disks and networks see long reads and the order is a pure function of seed and epoch::
+
+    shards of the epoch, shuffled     [3 0] [2 1]          window: 2 shards
+    samples of a window, shuffled     d a f c b e …        raw bytes; each consumer takes its part
+    decoded                           (NewsSample, image)
+    mixed                             caption, sentence ×4, entity, caption, …
+
+A consumer is one worker of one rank. Where there are shards enough, each takes shards of its own;
+otherwise all read the same shards and take turns.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import random
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import webdataset as wds
+from PIL import Image
+from torch import Tensor, stack
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from ealign_plugin.alignment.instructions import TASKS, Example, Recipe, Templates, examples
+from ealign_plugin.errors import UserError
+from ealign_plugin.news import NewsSample
+from ealign_plugin.shards.index import Shard, ShardIndex
+
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused before they are decoded."""
+
+ImageProcessor = Callable[[Image.Image], Tensor]
+TextProcessor = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """A sample's bytes as they stand in a shard, and the epoch that reads them."""
+
+    key: str
+    image: bytes
+    record: bytes
+    epoch: int = 0
+
+
+def decode(raw: RawSample, image_processor: ImageProcessor) -> tuple[NewsSample, Tensor]:
+    """Bytes → record and picture; nothing in a shard is ever unpickled or run.
+
+    Raises:
+        UserError: the record or the picture is broken, or the picture is larger than `MAX_PIXELS`.
+    """
+    try:
+        sample = NewsSample.from_json(json.loads(raw.record))
+    except ValueError as error:
+        raise UserError(f"sample {raw.key!r}: its JSON is broken ({error})") from None
+    size = getattr(image_processor, "decode_size", None)
+    return sample, image_processor(open_image(raw.image, f"sample {raw.key!r}", size))
+
+
+def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | None = None) -> Image.Image:
+    """Open a picture as RGB; its size is read from the header before anything is decoded.
+
+    Args:
+        content: The file's bytes, or its path.
+        name: How an error calls it.
+        size: A JPEG may be decoded at a fraction of its size, no smaller than this; whole where None.
+
+    Raises:
+        UserError: it is no picture, is cut off, or is larger than `MAX_PIXELS`.
+    """
+    try:
+        source = io.BytesIO(content) if isinstance(content, bytes) else content
+        with Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    f"{name}: the picture has {image.width}×{image.height} pixels, "
+                    f"at most {MAX_PIXELS:,} are read; make it smaller"
+                )
+            if size is not None:
+                image.draft("RGB", (size, size))
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: the picture cannot be read ({error})") from None
+
+
+class ShuffledSamples(IterableDataset):  # type: ignore[type-arg]
+    """Endless raw samples of this consumer, shuffled anew each epoch (see the module's drawing).
+
+    Args:
+        shards: The shards of the split.
+        seed: Seed of the order.
+        window: Shards that are held in memory and shuffled together.
+        rank: This process, of
+        world_size: so many.
+    """
+
+    def __init__(
+        self, shards: Sequence[Shard], *, seed: int, window: int = 4, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.shards, self.seed, self.window = tuple(shards), seed, max(1, window)
+        self.rank, self.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[RawSample]:
+        worker = get_worker_info()
+        workers = worker.num_workers if worker else 1
+        consumer = self.rank * workers + (worker.id if worker else 0)
+        consumers = self.world_size * workers
+        own_shards = len(self.shards) >= consumers
+        epoch = 0
+        while True:
+            order = random.Random(f"{self.seed}/{epoch}").sample(self.shards, len(self.shards))
+            mine = order[consumer::consumers] if own_shards else order
+            for first in range(0, len(mine), self.window):
+                held = [raw for shard in mine[first : first + self.window] for raw in read_shard(shard)]
+                random.Random(f"{self.seed}/{epoch}/{first}").shuffle(held)
+                for raw in held if own_shards else held[consumer::consumers]:
+                    yield RawSample(raw.key, raw.image, raw.record, epoch)
+            epoch += 1
+
+
+def read_shard(shard: Shard) -> Iterator[RawSample]:
+    """The samples of a shard in order; members that are no photo and no record are passed over.
+
+    Raises:
+        UserError: the tar file is broken.
+    """
+    try:
+        with open(shard.path, "rb") as file:
+            files = wds.tariterators.tar_file_expander([{"url": str(shard.path), "stream": file}])
+            for group in wds.tariterators.group_by_keys(files):
+                if "jpg" in group and "json" in group:
+                    yield RawSample(group["__key__"], group["jpg"], group["json"])
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{shard.path}: the shard cannot be read ({error}); make it again") from None
+
+
+@dataclass
+class Decoder:
+    """Raw samples → decoded ones; a bad one is skipped and counted, too many stop the run.
+
+    Args:
+        image_processor: PIL picture → tensor [3, H, W].
+        max_skipped: Largest share of bad samples.
+    """
+
+    image_processor: ImageProcessor
+    max_skipped: float = 0.05
+    seen: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, stream: Iterable[RawSample]) -> Iterator[tuple[RawSample, NewsSample, Tensor]]:
+        for raw in stream:
+            self.seen += 1
+            try:
+                sample, image = decode(raw, self.image_processor)
+            except UserError as error:
+                self._skip(raw, str(error))
+                continue
+            yield raw, sample, image
+
+    def _skip(self, raw: RawSample, cause: str) -> None:
+        self.skipped[cause.partition(": ")[2] or cause] += 1
+        bad = sum(self.skipped.values())
+        logging.warning("skipped a sample (%d of %d so far): %s", bad, self.seen, cause)
+        if bad > max(20, self.max_skipped * self.seen):
+            table = "; ".join(f"{count} × {why}" for why, count in self.skipped.most_common(5))
+            raise UserError(
+                f"{bad} of {self.seen} samples were bad, at most {self.max_skipped:.0%} may be: {table}"
+            )
+
+
+@dataclass
+class TaskMixer:
+    """Decoded samples → examples, so that every batch holds the recipe's mix.
+
+    A visit to a sample gives what the batch still lacks of each task, so its photo is used by several
+    examples of a batch, which share ``key`` and ``image``.
+
+    Args:
+        recipe: Which examples to make.
+        templates: The words around them.
+        batch_size: Examples in a batch.
+        seed: Seed of all choices.
+        phases: Changes of the recipe over the training: ``{"until": batch, **changes}``, in order; the
+            recipe itself holds after the last.
+        text_processor: Applied to instructions and targets.
+        world_size: Number of processes that train together.
+    """
+
+    recipe: Recipe
+    templates: Templates
+    batch_size: int
+    seed: int = 0
+    phases: Sequence[Mapping[str, Any]] = ()
+    text_processor: TextProcessor = str
+
+    def __post_init__(self) -> None:
+        changes = [({k: v for k, v in phase.items() if k != "until"}, phase) for phase in self.phases]
+        self._recipes = [(int(phase["until"]), self.recipe.changed(change)) for change, phase in changes]
+        for _, recipe in [*self._recipes, (0, self.recipe)]:
+            if recipe.tasks.get("sentence", 0) > 0 and 2 * recipe.positives > self.batch_size:
+                raise UserError(
+                    f"a batch of {self.batch_size} examples cannot hold the {2 * recipe.positives} sentences of "
+                    f"one visit (recipe.positives {recipe.positives}); raise run.batch_size_train"
+                )
+
+    def recipe_at(self, batch: int) -> Recipe:
+        """The recipe that holds for the batch with this number."""
+        return next((recipe for until, recipe in self._recipes if batch < until), self.recipe)
+
+    def __call__(self, stream: Iterable[tuple[RawSample, NewsSample, Tensor]]) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        samples = iter(stream)
+        owed = dict.fromkeys(TASKS, 0.0)
+        while True:
+            recipe = self.recipe_at(number)
+            quota = task_quota(recipe, self.batch_size, owed)
+            idle = 0
+            while any(quota.values()):
+                raw, sample, image = next(samples)
+                rng = random.Random(f"{self.seed}/{number}/{raw.epoch}/{raw.key}")
+                made = 0
+                for task in TASKS:
+                    if quota[task] > 0:
+                        for example in examples(sample, task, recipe, self.templates, rng)[: quota[task]]:
+                            quota[task] -= 1
+                            made += 1
+                            yield self._item(example, image, raw.key)
+                idle = 0 if made else idle + 1
+                if idle > 10_000:
+                    lacking = ", ".join(task for task, left in quota.items() if left)
+                    raise UserError(f"10,000 samples in a row gave no example of the task {lacking}; check the data")
+            number += step
+
+    def _item(self, example: Example, image: Tensor, key: str) -> dict[str, Any]:
+        return {
+            "image": image,
+            "instruction": self.text_processor(example.instruction),
+            "question": self.text_processor(example.question),
+            "target": self.text_processor(example.target),
+            "task": example.task,
+            "key": key,
+        }
+
+
+def task_quota(recipe: Recipe, batch_size: int, owed: dict[str, float]) -> dict[str, int]:
+    """How many examples of each task the next batch holds; what does not divide is owed to later batches.
+
+    Sentences come in whole visits (as many positives as negatives), captions fill what is left.
+    """
+    total = sum(recipe.tasks.values())
+    share = {task: recipe.tasks.get(task, 0.0) / total for task in TASKS}
+    quota = dict.fromkeys(TASKS, 0)
+    left = batch_size
+    filler = max(TASKS, key=lambda task: (share[task] > 0 and task != "sentence", share[task]))
+    for task in sorted(TASKS, key=lambda task: task == filler):
+        owed[task] += share[task] * batch_size
+        unit = 2 * recipe.positives if task == "sentence" else 1
+        count = left if task == filler else min(int(owed[task] / unit + 1e-9) * unit, left // unit * unit)
+        quota[task] = max(0, count)
+        owed[task] -= quota[task]
+        left -= quota[task]
+    return quota
+
+
+def training_stream(
+    shards: Sequence[Shard],
+    *,
+    recipe: Recipe,
+    templates: Templates,
+    image_processor: ImageProcessor,
+    text_processor: TextProcessor = str,
+    batch_size: int,
+    seed: int,
+    phases: Sequence[Mapping[str, Any]] = (),
+    window: int = 4,
+    rank: int = 0,
+    world_size: int = 1,
+    max_skipped: float = 0.05,
+) -> wds.DataPipeline:
+    """The endless stream of single examples: ``image`` [3, H, W], ``instruction``, ``question``,
+    ``target``, ``task``, ``key``. Every ``batch_size`` in a row hold the recipe's mix."""
+    return wds.DataPipeline(
+        ShuffledSamples(shards, seed=seed, window=window, rank=rank, world_size=world_size),
+        Decoder(image_processor, max_skipped),
+        TaskMixer(recipe, templates, batch_size, seed, phases, text_processor),
+    )
+
+
+class EvaluationSamples(Dataset[dict[str, Any]]):
+    """The samples of a split for validation and test: each once, in order, as often as one likes.
+
+    Args:
+        index: The folder of shards.
+        split: The split.
+        image_processor: PIL picture → tensor [3, H, W].
+        templates: How the tasks are worded; whoever evaluates must ask as the training asked.
+        limit: Read only the first so many samples; all where None.
+        other_image: Give each sample the photo of another article too, to prove that the picture is looked at.
+    """
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        split: str,
+        *,
+        image_processor: ImageProcessor,
+        templates: Templates,
+        limit: int | None = None,
+        other_image: bool = False,
+    ) -> None:
+        self.split, self.ner = split, dict(index.ner)
+        self.templates, self.image_processor = templates, image_processor
+        self._members: list[tuple[Shard, str, tuple[int, int], tuple[int, int]]] = []
+        for shard in index.shards.get(split, ()):
+            if limit is not None and len(self._members) >= limit:
+                break
+            self._members += _members(shard)
+        self._members = self._members[:limit]
+        # Photos of one article stand together: half the split away is another article's.
+        self._other = len(self._members) // 2 if other_image else 0
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """``{"image": [3, H, W], "sample": NewsSample, "key": str}``, and ``other_image`` where asked for."""
+        sample, image = self._decoded(index)
+        item = {"image": image, "sample": sample, "key": sample.key}
+        if self._other:
+            item["other_image"] = self._decoded((index + self._other) % len(self))[1]
+        return item
+
+    def _decoded(self, index: int) -> tuple[NewsSample, Tensor]:
+        shard, key, *places = self._members[index]
+        with open(shard.path, "rb") as file:
+            image, record = (_read(file, *place) for place in places)
+        return decode(RawSample(key, image, record), self.image_processor)
+
+    @staticmethod
+    def collater(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Stack the images to [B, 3, H, W], list the rest."""
+        batch: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
+        for name in ("image", "other_image"):
+            if name in batch:
+                batch[name] = stack(batch[name])
+        return batch
+
+
+def _members(shard: Shard) -> list[tuple[Shard, str, tuple[int, int], tuple[int, int]]]:
+    """Key, place of the photo and place of the record (offset, size) of each sample of a shard."""
+    places: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        with tarfile.open(shard.path) as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                if member.isfile():
+                    places.setdefault(key, {})[suffix] = (member.offset_data, member.size)
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{shard.path}: the shard cannot be read ({error}); make it again") from None
+    return [(shard, key, p["jpg"], p["json"]) for key, p in places.items() if "jpg" in p and "json" in p]
+
+
+def _read(file: io.BufferedReader, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)

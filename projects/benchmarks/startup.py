@@ -1,0 +1,68 @@
+"""What importing this plugin costs, and what its start-up hook costs everybody else.
+
+Each command runs in a fresh interpreter, the commands taking turns, so that a busy machine slows them alike;
+medians of wall time. Run it with the environment's Python: python projects/benchmarks/startup.py
+"""
+
+import py_compile
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HOOK = Path(__file__).resolve().parents[2] / "ealign_plugin" / "host" / "startup"
+IMPORT_ROUNDS = 7
+PASS_ROUNDS = 60
+
+
+def seconds(python: str | Path, code: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([str(python), "-c", code], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def medians(commands: dict[str, tuple[str | Path, str]], rounds: int) -> dict[str, float]:
+    """name -> median seconds of (python, code), after one round that fills the caches."""
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(rounds + 1):
+        for name, command in commands.items():
+            elapsed = seconds(*command)
+            if turn:
+                times[name].append(elapsed)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def bare_python(folder: Path, with_hook: bool) -> Path:
+    """A venv with nothing in it, or with nothing but the hook."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    if with_hook:
+        packages = next(folder.glob("lib/python*/site-packages"))
+        for name in ("ealign_startup.pth", "ealign_startup.py"):
+            shutil.copy(HOOK / name, packages)
+        py_compile.compile(str(packages / "ealign_startup.py"))  # as pip does with what it installs
+    return folder / "bin" / "python"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = bare_python(Path(scratch, "plain"), with_hook=False)
+        hooked = bare_python(Path(scratch, "hooked"), with_hook=True)
+        idle = medians({"without": (plain, "pass"), "with": (hooked, "pass")}, PASS_ROUNDS)
+    print(f"python -c pass without the hook   {1000 * idle['without']:8.2f} ms")
+    print(f"python -c pass with the hook      {1000 * idle['with']:8.2f} ms")
+    print(f"difference                        {1000 * (idle['with'] - idle['without']):8.2f} ms")
+
+    codes = ("import lavis", "import ealign_plugin", "import ealign_plugin, lavis")
+    costs = medians({code: (sys.executable, code) for code in codes}, IMPORT_ROUNDS)
+    for code, cost in costs.items():
+        print(f"{code:33} {1000 * cost:8.0f} ms")
+    print(f"RATIO pass_with_hook_vs_without {idle['with'] / idle['without']:.3f}")
+    print(f"RATIO import_both_vs_lavis {costs['import ealign_plugin, lavis'] / costs['import lavis']:.3f}")
+    print(f"RATIO import_ealign_vs_lavis {costs['import ealign_plugin'] / costs['import lavis']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
