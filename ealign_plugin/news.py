@@ -13,11 +13,16 @@ fills in sentences and entities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import NoneType
+from typing import Any, TypeVar
 
 from ealign_plugin.errors import UserError
+
+_T = TypeVar("_T")
 
 SCHEMA_VERSION = 1
 """Version of the JSON form below. Shards of another version are refused."""
@@ -83,7 +88,7 @@ class NewsSample:
     caption_entities: tuple[Entity, ...] = ()
     headline_entities: tuple[Entity, ...] = ()
     source: str = ""
-    extra: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The sample as JSON values; `from_json` is its inverse."""
@@ -108,7 +113,7 @@ class NewsSample:
                 }
                 for sentence in self.sentences
             ],
-            "extra": dict(self.extra) if self.extra else {},
+            "extra": dict(self.extra),
         }
 
     @classmethod
@@ -116,38 +121,35 @@ class NewsSample:
         """Read what `to_json` wrote.
 
         Raises:
-            UserError: another schema version, a missing field, a wrong type, or a span outside its text.
+            UserError: another schema version, a missing field, a wrong type, or a span outside its text;
+                the message names the sample and the field.
         """
-        key = record.get("key", "?") if isinstance(record, Mapping) else "?"
         if not isinstance(record, Mapping):
             raise UserError(f"a JSON object was expected for a news sample, found {type(record).__name__}")
+        key = record.get("key")
         if record.get("schema") != SCHEMA_VERSION:
             raise UserError(
                 f"sample {key!r}: schema version {record.get('schema')!r} found, {SCHEMA_VERSION} expected; "
                 "make the shards again with this version of ealign-plugin"
             )
         try:
-            paragraphs = tuple(_text(paragraph) for paragraph in record["paragraphs"])
-            headline, caption = _text(record["headline"]), _text(record["caption"])
-            if record["split"] not in SPLITS:
-                raise ValueError(f"split {record['split']!r} is none of {', '.join(SPLITS)}")
+            paragraphs = _list(record, "paragraphs", _text)
+            headline, caption = _field(record, "headline", str), _field(record, "caption", str)
             return cls(
-                key=_text(record["key"]),
-                split=record["split"],
-                source=_text(record["source"]),
-                article_id=_text(record["article_id"]),
-                image_position=record["image_position"],
+                key=_field(record, "key", str),
+                split=_split(_field(record, "split", str)),
+                source=_field(record, "source", str),
+                article_id=_field(record, "article_id", str),
+                image_position=_image_position(_field(record, "image_position", int, NoneType), paragraphs),
                 headline=headline,
-                headline_entities=_entities(headline, record["headline_entities"]),
+                headline_entities=_list(record, "headline_entities", partial(_entity, headline)),
                 caption=caption,
-                caption_entities=_entities(caption, record["caption_entities"]),
+                caption_entities=_list(record, "caption_entities", partial(_entity, caption)),
                 paragraphs=paragraphs,
-                sentences=tuple(_sentence(paragraphs, item) for item in record["sentences"]),
-                extra=record["extra"] or None,
+                sentences=_list(record, "sentences", partial(_sentence, paragraphs)),
+                extra=_field(record, "extra", dict),
             )
-        except KeyError as error:
-            raise UserError(f"sample {key!r}: the field {error} is missing") from None
-        except (TypeError, ValueError, IndexError) as error:
+        except ValueError as error:
             raise UserError(f"sample {key!r}: {error}") from None
 
 
@@ -155,9 +157,52 @@ def _spans(entities: Sequence[Entity]) -> list[list[Any]]:
     return [[entity.start, entity.end, entity.label] for entity in entities]
 
 
+# Reading: whatever is wrong is a ValueError whose message begins with the path of the field.
+
+_JSON_TYPES = {str: "text", int: "a whole number", list: "a list", dict: "an object", NoneType: "null"}
+
+
+def _typed(value: Any, *types: type) -> Any:
+    if type(value) not in types:  # isinstance would take true for 1
+        expected = " or ".join(_JSON_TYPES[kind] for kind in types)
+        raise ValueError(f"{expected} was expected, found {reprlib.repr(value)}")
+    return value
+
+
+def _field(record: Mapping[str, Any], name: str, *types: type) -> Any:
+    """A field of the record, of one of these JSON types."""
+    if name not in record:
+        raise ValueError(f"{name}: the field is missing")
+    try:
+        return _typed(record[name], *types)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _list(record: Mapping[str, Any], name: str, parse: Callable[[Any], _T]) -> tuple[_T, ...]:
+    """A field of the record that is a list, with each item parsed."""
+    found: list[_T] = []
+    for item in _field(record, name, list):
+        try:
+            found.append(parse(item))
+        except ValueError as error:
+            raise ValueError(f"{name}[{len(found)}]: {error}") from None
+    return tuple(found)
+
+
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"text was expected, found {type(value).__name__}")
+    return _typed(value, str)
+
+
+def _split(value: str) -> str:
+    if value not in SPLITS:
+        raise ValueError(f"split: one of {', '.join(SPLITS)} was expected, found {value!r}")
+    return value
+
+
+def _image_position(value: int | None, paragraphs: tuple[str, ...]) -> int | None:
+    if value is not None and not 0 <= value <= len(paragraphs):
+        raise ValueError(f"image_position: {value} found, the article has {len(paragraphs)} paragraphs")
     return value
 
 
@@ -167,13 +212,17 @@ def _slice(text: str, start: int, end: int) -> str:
     return text[start:end]
 
 
-def _entities(text: str, spans: Sequence[Sequence[Any]]) -> tuple[Entity, ...]:
-    return tuple(Entity(_slice(text, start, end), _text(label), start) for start, end, label in spans)
+def _entity(text: str, span: Any) -> Entity:
+    if type(span) is not list or list(map(type, span)) != [int, int, str]:
+        raise ValueError(f"[start, end, label] was expected, found {reprlib.repr(span)}")
+    start, end, label = span
+    return Entity(_slice(text, start, end), label, start)
 
 
-def _sentence(paragraphs: tuple[str, ...], item: Mapping[str, Any]) -> Sentence:
-    index, start = item["paragraph"], item["start"]
+def _sentence(paragraphs: tuple[str, ...], item: Any) -> Sentence:
+    _typed(item, dict)
+    index, start = _field(item, "paragraph", int), _field(item, "start", int)
     if not 0 <= index < len(paragraphs):
-        raise IndexError(f"paragraph {index} named, the article has {len(paragraphs)}")
-    text = _slice(paragraphs[index], start, item["end"])
-    return Sentence(text, index, start, _entities(text, item["entities"]))
+        raise ValueError(f"paragraph: {index} found, the article has {len(paragraphs)} paragraphs")
+    text = _slice(paragraphs[index], start, _field(item, "end", int))
+    return Sentence(text, index, start, _list(item, "entities", partial(_entity, text)))

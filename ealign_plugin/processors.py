@@ -7,6 +7,7 @@ names that this project is about.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lavis.processors.base_processor import BaseProcessor
 from omegaconf import DictConfig
@@ -24,14 +25,14 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @registered("processor", "ealign_image")
 class ImageProcessor(BaseProcessor):
-    """Picture → tensor [3, size, size]: RGB, resized without cropping (people stand at the edges), normalised.
+    """Picture → tensor [3, size, size]: RGB, resized without cropping, normalised; people stand at the edges.
 
     Args:
         image_size: Width and height in pixels.
         mean: Mean of each channel.
         std: Standard deviation of each channel.
         decode_margin: A JPEG file at least twice as large as ``decode_margin × image_size`` is decoded at
-            half, a quarter or an eighth of its size: faster, and hardly to be told apart. 0 decodes all of it.
+            half, a quarter or an eighth of its size: faster, and hardly to be told apart. 0: all of it.
     """
 
     def __init__(
@@ -56,11 +57,7 @@ class ImageProcessor(BaseProcessor):
         Raises:
             UserError: an argument that there is not.
         """
-        values = {k: v for k, v in (cfg or {}).items() if k != "name"}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UserError(f"processor ealign_image: {str(error).removeprefix('ImageProcessor.')}") from None
+        return cls(**_arguments("ealign_image", cfg, ("image_size", "mean", "std", "decode_margin")))
 
 
 @registered("processor", "ealign_text")
@@ -72,3 +69,22 @@ class TextProcessor(BaseProcessor):
 
     def __call__(self, text: str) -> str:
         return " ".join(text.split())
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig | None = None) -> TextProcessor:
+        """Build; it has no arguments.
+
+        Raises:
+            UserError: there is one.
+        """
+        return cls(**_arguments("ealign_text", cfg, ()))
+
+
+def _arguments(processor: str, cfg: DictConfig | None, known: Sequence[str]) -> dict[str, Any]:
+    values = {str(key): value for key, value in (cfg or {}).items() if key != "name"}
+    if unknown := sorted(set(values) - set(known)):
+        raise UserError(
+            f"processor {processor}: unknown key {', '.join(unknown)}, expected "
+            f"{', '.join(known) or 'none'}; correct it or take it out"
+        )
+    return values

@@ -46,6 +46,13 @@ class EalignRunner(RunnerIter):
         "clip_grad_norm": "largest norm of the gradients; 0 turns clipping off",
     }
 
+    # Declared by RunnerBase without types.
+    datasets: dict[str, Any]
+    _model: nn.Module
+    _wrapped_model: nn.Module | None
+    _optimizer: torch.optim.Optimizer | None
+    _dataloaders: dict[str, DataLoader[Any]] | None
+
     def __init__(self, cfg: Any, task: Any, model: nn.Module, datasets: dict[str, Any], job_id: str) -> None:
         super().__init__(cfg, task, model, datasets, job_id)
         self.history: list[dict[str, Any]] = []
@@ -104,8 +111,8 @@ class EalignRunner(RunnerIter):
             several = [split for split, parts in by_split.items() if len(parts) > 1]
             if several:
                 raise UserError(
-                    f"datasets: ealign_runner takes one data set a split, found {', '.join(self.datasets)} for "
-                    f"{', '.join(several)}; leave one"
+                    f"datasets: found {', '.join(self.datasets)} for {', '.join(several)}, one data set "
+                    "a split expected by ealign_runner; leave one"
                 )
             self.datasets = {split: parts[0] for split, parts in by_split.items()}
             self._dataloaders = {split: self._loader(split, part) for split, part in self.datasets.items()}
@@ -180,12 +187,15 @@ class EalignRunner(RunnerIter):
         started, tokens = time.time(), 0.0
         for iteration in range(first, end):
             self.lr_scheduler.step(
-                cur_epoch=iteration // self.iters_per_inner_epoch, cur_step=iteration % self.iters_per_inner_epoch
+                cur_epoch=iteration // self.iters_per_inner_epoch,
+                cur_step=iteration % self.iters_per_inner_epoch,
             )
             self.optimizer.zero_grad(set_to_none=True)
             for _ in range(self.accum_grad_iters):
                 batch = _to(next(loader), self.device)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.run_cfg.get("amp"))):
+                with torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=bool(self.config.run_cfg.get("amp"))
+                ):
                     loss = self.task.train_step(model=model, samples=batch)
                 (loss / self.accum_grad_iters).backward()
                 losses = {"loss": loss.detach(), **getattr(self.task, "losses", {})}
@@ -203,9 +213,13 @@ class EalignRunner(RunnerIter):
             bar.update()
             if (iteration + 1) % self.log_freq == 0 or iteration + 1 == end:
                 means = window.take()
-                self.log_stats({"iters": iteration + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}, "step")
+                self.log_stats(
+                    {"iters": iteration + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}, "step"
+                )
                 speed = f", {tokens / (time.time() - started):.0f} tokens/s" if tokens else ""
-                bar.set_postfix_str(", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed)
+                bar.set_postfix_str(
+                    ", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed
+                )
         return {"iters": end, **whole.take()}
 
     def _train_stream(self) -> Iterator[dict[str, Any]]:
@@ -216,7 +230,9 @@ class EalignRunner(RunnerIter):
         if self._stream is None:
             self._stream = iter(self.train_loader)
             behind = self.start_iters * self.accum_grad_iters
-            for _ in tqdm(range(behind), "Fast-forward", unit="batch", disable=not behind or not is_main_process()):
+            for _ in tqdm(
+                range(behind), "Fast-forward", unit="batch", disable=not behind or not is_main_process()
+            ):
                 next(self._stream)
         return self._stream
 
@@ -228,7 +244,13 @@ class EalignRunner(RunnerIter):
         if split == self.valid_splits[0] and (metric > self.best_metric or not self.best_iters):
             self.best_iters, self.best_metric = iters, metric
             self._save_weights(Path(self.output_dir) / "checkpoint_best.safetensors")
-        logging.info("Validation on %r after %d steps: agg_metrics %.4f (best: %d)", split, iters, metric, self.best_iters)
+        logging.info(
+            "Validation on %r after %d steps: agg_metrics %.4f (best: %d)",
+            split,
+            iters,
+            metric,
+            self.best_iters,
+        )
         self.log_stats({"iters": iters, **log, "best_iters": self.best_iters}, split)
 
     # Files
@@ -300,13 +322,15 @@ class EalignRunner(RunnerIter):
         state_path = _state_path(path)
         if not state_path.is_file():
             raise UserError(
-                f"{state_path}: no such file; resume from checkpoint_last.safetensors, which has it beside it, "
-                "or start from weights alone by model.load_finetuned and model.finetuned"
+                f"{state_path}: no such file; resume from checkpoint_last.safetensors, which has it beside "
+                "it, or start from weights alone by model.load_finetuned and model.finetuned"
             )
         try:
             state = torch.load(state_path, map_location=self.device, weights_only=True)
         except Exception as error:  # torch raises whatever its unpickler meets
-            raise UserError(f"{state_path}: it cannot be read ({type(error).__name__}); use another checkpoint") from None
+            raise UserError(
+                f"{state_path}: it cannot be read ({type(error).__name__}); use another checkpoint"
+            ) from None
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         self.start_iters = int(state["iters"])
@@ -317,7 +341,7 @@ class RankSampler(Sampler[int]):
     """Every ``world_size``-th sample from ``rank`` on: together the ranks see each sample exactly once."""
 
     def __init__(self, dataset: Dataset[Any], rank: int, world_size: int) -> None:
-        self.indexes = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
+        self.indexes = range(rank, len(dataset), world_size)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indexes)
@@ -357,7 +381,9 @@ class _whole:
         else:
             self.part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise UserError(f"{self.path}: it cannot be written ({error.strerror}); make room or choose another folder")
+            raise UserError(
+                f"{self.path}: it cannot be written ({error.strerror}); make room or choose another folder"
+            )
 
 
 def _state_path(path: Path) -> Path:

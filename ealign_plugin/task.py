@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,12 @@ class NewsCaptioning(BaseTask):
     }
     RUN_KEYS = {
         "contexts": "context strategies that the test compares; the caption of each is scored",
-        "valid_contexts": "the same for validation during training; the first one's CIDEr picks the best checkpoint",
+        "valid_contexts": "the same for validation; the CIDEr of the first picks the best checkpoint",
         "context_words": "word budget of every context",
         "threshold": "a sentence is selected when P(yes) is at least this",
         "top_k": "most sentences that are selected; null: no limit",
         "protocol": "named scoring protocol (ealign_plugin.evaluation)",
-        "shuffled_images": "also caption each test article with another one's photo (needs other_image in the data set)",
+        "shuffled_images": "also caption each article from another one's photo (other_image in the data set)",
         "repetition_penalty": "divides the logits of tokens already written",
         "length_penalty": "exponent of the length in beam search",
         "show_samples": "samples that are printed in words after the test",
@@ -150,7 +150,7 @@ class NewsCaptioning(BaseTask):
 
     @torch.no_grad()
     def evaluation(
-        self, model: torch.nn.Module, data_loader: Iterable[dict[str, Any]], cuda_enabled: bool = False
+        self, model: torch.nn.Module, data_loader: Any, cuda_enabled: bool = False
     ) -> list[dict[str, Any]]:
         """Both passes over a split; one record a photo and context."""
         device = next(model.parameters()).device
@@ -166,8 +166,12 @@ class NewsCaptioning(BaseTask):
         records = self._two_passes(model, samples["image"], samples["sample"], contexts)
         if self._full and self.run["shuffled_images"]:
             if "other_image" not in samples:
-                raise UserError("run.shuffled_images: the data set gives no other_image; set its other_image: true")
-            others = self._two_passes(model, samples["other_image"], samples["sample"], contexts_main(contexts))
+                raise UserError(
+                    "run.shuffled_images: the data set gives no other_image; set its other_image: true"
+                )
+            others = self._two_passes(
+                model, samples["other_image"], samples["sample"], contexts_main(contexts)
+            )
             records += [{**record, "context": record["context"] + SHUFFLED} for record in others]
         return records
 
@@ -262,7 +266,9 @@ class NewsCaptioning(BaseTask):
         if not is_main_process():
             return None
         if not records:
-            raise UserError(f"split {split_name!r}: it holds no sample; evaluate another or make the shards again")
+            raise UserError(
+                f"split {split_name!r}: it holds no sample; evaluate another or make the shards again"
+            )
         names = list(dict.fromkeys(record["context"] for record in records))
         meteor = None if self._full and find_java() else False
         rows = {name: self._figures([r for r in records if r["context"] == name], meteor) for name in names}
@@ -297,7 +303,7 @@ class NewsCaptioning(BaseTask):
 
     @staticmethod
     def _selection_figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """How good pass 1 was: AUC over all sentences, AUC against hard negatives, F1 of the list of names."""
+        """How good pass 1 was: AUC of sentence selection, and F1 of the list of names."""
         scores: list[float] = []
         labels: list[bool] = []
         hard: list[bool] = []
@@ -339,12 +345,13 @@ class NewsCaptioning(BaseTask):
         table = format_table([{"context": name, **row} for name, row in rows.items()], columns)
         selection = report["selection"]
         text = [
-            f"{report['samples']} photos of the split {report['split']!r}, protocol {self.run['protocol']!r}, ×100:",
+            f"{report['samples']} photos of the split {report['split']!r}, "
+            f"protocol {self.run['protocol']!r}, ×100:",
             "",
             table,
             "",
-            f"Pass 1: AUC of sentence selection {_three(selection['sentence_auc_hard'])} against hard negatives, "
-            f"{_three(selection['sentence_auc'])} against all; "
+            f"Pass 1: AUC of sentence selection {_three(selection['sentence_auc_hard'])} against hard "
+            f"negatives, {_three(selection['sentence_auc'])} against all; "
             f"F1 of the list of names {_three(selection['entity_list_f1'])}",
         ]
         if meteor is False:
@@ -361,7 +368,9 @@ class NewsCaptioning(BaseTask):
             own = {record["context"]: record for record in records if record["key"] == key}
             first = own[names[0]]
             text += ["", key, f"  reference: {first['reference']}", "  pass 1 selected:"]
-            text += [f"    P(yes) {s['score']:.2f}  {s['text']}" for s in first["selected"]] or ["    nothing"]
+            text += [f"    P(yes) {s['score']:.2f}  {s['text']}" for s in first["selected"]] or [
+                "    nothing"
+            ]
             text.append(f"  names: {', '.join(first['entities']) or 'none'}")
             text += [f"  {name}: {own[name]['caption']}" for name in names]
         return text

@@ -12,7 +12,8 @@ Strategies (EAMA, arXiv 2402.19404; the baselines are Transform and Tell's and o
 =============  ====================================================================================
 
 Every context keeps the article's order and its word budget, and never cuts a sentence unless that
-sentence alone exceeds the budget. Where nothing is selected, ``refined`` falls back to ``head``.
+sentence alone exceeds the budget (what the names leave of it). Where nothing is selected, each falls back
+to ``head``.
 """
 
 from __future__ import annotations
@@ -50,13 +51,14 @@ def build_context(
     Args:
         sample: An annotated sample.
         strategy: One of `STRATEGIES`.
-        words: Budget in words (split at white space), names included; ``full`` and ``none`` ignore it.
+        words: Budget in words (split at white space), names included; at least 1; ``full`` and ``none``
+            ignore it.
         selection: What pass 1 chose; needed by ``refined`` and ``supplemented``.
         names_label: What stands before the selected names.
         separator: What stands between them.
 
     Raises:
-        UserError: an unknown strategy, or a selection is missing.
+        UserError: an unknown strategy, a budget below 1, or a selection is missing.
     """
     check_strategy(strategy)
     everything = range(len(sample.sentences))
@@ -64,6 +66,8 @@ def build_context(
         return Context("")
     if strategy == "full":
         return _context(sample, everything)
+    if words < 1:
+        raise UserError(f"context {strategy!r}: a budget of at least 1 word was expected, found {words}")
     if strategy == "oracle":
         selection = oracle(sample)
     if strategy == "head":
@@ -74,14 +78,14 @@ def build_context(
         chosen = _within(sample, selection.sentences, words)
         return _context(sample, chosen or _within(sample, everything, words), words)
 
-    names = _names(selection.entities, words, names_label, separator)
-    left = words - len(names.split())
-    chosen = _within(sample, selection.sentences, left) if selection.sentences else []
-    left -= sum(_length(sample, index) for index in chosen)
+    names = _names(selection.entities, words // 2, names_label, separator)
+    budget = words - len(names.split())
+    chosen = _within(sample, selection.sentences, budget)
     if strategy == "supplemented" or not chosen:
-        rest = [index for index in everything if index not in set(chosen)]
+        left = budget - sum(_length(sample, index) for index in chosen)
+        rest = sorted({*everything} - {*chosen})
         chosen = sorted(chosen + _within(sample, rest, left, cut=not chosen))
-    context = _context(sample, chosen, words)
+    context = _context(sample, chosen, budget)
     return Context(f"{context.text} {names}".strip(), context.sentences)
 
 
@@ -104,8 +108,6 @@ def _within(sample: NewsSample, indexes: Iterable[int], words: int, *, cut: bool
         if words < 0 and (kept or not cut):
             break
         kept.append(index)
-        if words <= 0:
-            break
     return kept
 
 
@@ -115,18 +117,15 @@ def _length(sample: NewsSample, index: int) -> int:
 
 def _context(sample: NewsSample, indexes: Sequence[int], words: int | None = None) -> Context:
     text = " ".join(sample.sentences[index].text for index in indexes)
-    if words is not None:
-        text = " ".join(text.split()[:words])
-    return Context(text, tuple(indexes))
+    return Context(" ".join(text.split()[:words]), tuple(indexes))
 
 
 def _names(names: Sequence[str], words: int, label: str, separator: str) -> str:
-    """The label and as many names as fit half of the budget; empty where there are none."""
-    kept: list[str] = []
-    left = words // 2 - len(label.split())
-    for name in names:
-        left -= len(name.split())
-        if left < 0:
+    """The label and the first names that fit the budget; empty where none does."""
+    text = ""
+    for count in range(1, len(names) + 1):
+        longer = f"{label} {separator.join(names[:count])}.".split()
+        if len(longer) > words:
             break
-        kept.append(name)
-    return f"{label} {separator.join(kept)}." if kept else ""
+        text = " ".join(longer)
+    return text

@@ -15,10 +15,11 @@ list's separator: those below are ours, and config values.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from ealign_plugin.alignment.context import NEED_SELECTION, build_context, check_strategy
+from ealign_plugin.alignment.context import NEED_SELECTION, STRATEGIES, build_context
 from ealign_plugin.alignment.selection import (
     EMPTY_LIST,
     Selection,
@@ -31,6 +32,8 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity, NewsSample
 
 TASKS = ("caption", "sentence", "entity")
+
+_CONTEXT, _SENTENCE = "{context}", "{sentence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class Templates:
     ``{sentence}`` and ``{context}`` stand where the article's text goes. In the sentence task the question
     comes first, so that all sentences of an article share the beginning of their prompt; in the others it
     comes last, because a prompt that is too long loses its beginning.
+
+    Raises:
+        UserError: a template without its mark or with two of them, equal or empty answers, or a separator
+            that separates nothing.
     """
 
     caption: str = "Article: {context} Write the caption of this news photo:"
@@ -64,21 +71,40 @@ class Templates:
     separator: str = "; "
     names_label: str = "Names:"
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not isinstance(value, str):
+                raise UserError(f"templates.{item.name}: text was expected, found {value!r}")
+        for name, mark in (("caption", _CONTEXT), ("sentence", _SENTENCE), ("entity", _CONTEXT)):
+            template = getattr(self, name)
+            if template.count(mark) != 1:
+                raise UserError(f"templates.{name}: {mark} was expected once in the text, found {template!r}")
+        if not self.yes.strip() or not self.no.strip() or self.yes == self.no:
+            raise UserError(
+                f"templates.yes and no: two answers were expected, found {self.yes!r}, {self.no!r}"
+            )
+        if not self.separator.strip(" "):
+            raise UserError(
+                f"templates.separator: a mark between names was expected, found {self.separator!r}; "
+                "names hold spaces themselves"
+            )
+
     def caption_prompt(self, context: str) -> tuple[str, str]:
         """Instruction and question of the caption task."""
-        return _fill(self.caption, context=context)
+        return _fill(self.caption, _CONTEXT, context)
 
     def sentence_prompt(self, sentence: str) -> tuple[str, str]:
         """Instruction and question of the sentence task."""
-        return _fill(self.sentence, sentence=sentence)
+        return _fill(self.sentence, _SENTENCE, sentence)
 
     def entity_prompt(self, context: str) -> tuple[str, str]:
         """Instruction and question of the entity task."""
-        return _fill(self.entity, context=context)
+        return _fill(self.entity, _CONTEXT, context)
 
     def sentence_parts(self) -> tuple[str, str]:
         """What stands before and after the sentence in the sentence task."""
-        before, _, after = self.sentence.partition("{sentence}")
+        before, _, after = self.sentence.partition(_SENTENCE)
         return before, after
 
 
@@ -93,32 +119,50 @@ class Recipe:
         words: Word budget of the contexts.
         positives: Positive sentences per visit; as many negatives.
         caption_positive: Share of the positives that are the caption itself.
+        any_negative: Share of the negatives that are any sentence without a shared entity; the others hold
+            an entity of the same type as their positive (hard negatives).
         miss: Mistakes of the selections made from labels (see `noisy_oracle`): left out.
         extra: Mistakes of the selections made from labels: added.
+
+    Raises:
+        UserError: unknown names, shares that are negative or all zero, or a number outside its range.
     """
 
-    tasks: Mapping[str, float] = field(default_factory=lambda: {"caption": 1.0, "sentence": 2.0, "entity": 0.3})
+    tasks: Mapping[str, float] = field(
+        default_factory=lambda: {"caption": 1.0, "sentence": 2.0, "entity": 0.3}
+    )
     contexts: Mapping[str, float] = field(default_factory=lambda: {"refined": 1.0})
     entity_contexts: Mapping[str, float] = field(default_factory=lambda: {"refined": 1.0})
     words: int = 100
     positives: int = 2
     caption_positive: float = 0.1
+    any_negative: float = 0.25
     miss: float = 0.1
     extra: float = 0.2
 
     def __post_init__(self) -> None:
         for name, shares, known in (
             ("tasks", self.tasks, TASKS),
-            ("contexts", self.contexts, None),
-            ("entity_contexts", self.entity_contexts, None),
+            ("contexts", self.contexts, STRATEGIES),
+            ("entity_contexts", self.entity_contexts, STRATEGIES),
         ):
-            if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
-                raise UserError(f"recipe.{name}: positive shares were expected, found {dict(shares)}")
+            if not isinstance(shares, Mapping) or not all(_number(v, 0) for v in shares.values()):
+                raise UserError(
+                    f"recipe.{name}: names with shares of 0 or more were expected, found {shares!r}"
+                )
             for key in shares:
-                if known is None:
-                    check_strategy(key)
-                elif key not in known:
-                    raise UserError(f"recipe.{name}: {key!r} is no task; choose from {', '.join(known)}")
+                if key not in known:
+                    raise UserError(f"recipe.{name}: {key!r} is unknown; choose from {', '.join(known)}")
+            if not any(shares.values()):
+                raise UserError(f"recipe.{name}: a share above 0 was expected, found {shares!r}")
+        for name in ("words", "positives"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not _number(value, 1):
+                raise UserError(f"recipe.{name}: a whole number of at least 1 was expected, found {value!r}")
+        for name in ("caption_positive", "any_negative", "miss", "extra"):
+            value = getattr(self, name)
+            if not _number(value, 0, 1):
+                raise UserError(f"recipe.{name}: a number from 0 to 1 was expected, found {value!r}")
 
     def changed(self, changes: Mapping[str, object]) -> Recipe:
         """The recipe with some values replaced (a phase of the training schedule).
@@ -152,7 +196,8 @@ def _caption(sample: NewsSample, recipe: Recipe, templates: Templates, rng: rand
 
 def _entity(sample: NewsSample, recipe: Recipe, templates: Templates, rng: random.Random) -> Example:
     context, sentences = _context(sample, recipe.entity_contexts, recipe, templates, rng)
-    names = shared_entities(sample, sentences)
+    # A sentence longer than the budget is cut: what it no longer shows is not asked for.
+    names = [name for name in shared_entities(sample, sentences) if name in context]
     return Example("entity", *templates.entity_prompt(context), templates.separator.join(names) or EMPTY_LIST)
 
 
@@ -200,26 +245,32 @@ def _sentence_pairs(
     ]
     if not positives or not negatives:
         return []
+    kinds = sorted(set().union(*(types for _, types in positives)))
     pairs = []
     for _ in range(recipe.positives):
-        kind = rng.choice(sorted(set().union(*(types for _, types in positives))))
+        kind = rng.choice(kinds)
         if rng.random() < recipe.caption_positive:
             positive = sample.caption
         else:
             positive = rng.choice([text for text, types in positives if kind in types])
         alike = [text for text, types in negatives if kind in types]
-        negative = rng.choice(alike or [text for text, _ in negatives])
+        if not alike or rng.random() < recipe.any_negative:
+            alike = [text for text, _ in negatives]
+        negative = rng.choice(alike)
         for sentence, answer in ((positive, templates.yes), (negative, templates.no)):
             pairs.append(Example("sentence", *templates.sentence_prompt(sentence), answer))
     return pairs
+
+
+def _number(value: object, least: float, most: float = sys.float_info.max) -> bool:
+    """Is it a finite number within these limits? true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _types(entities: Iterable[Entity]) -> frozenset[str]:
     return frozenset(entity.label for entity in entities if entity.label in VISUAL_LABELS)
 
 
-def _fill(template: str, **text: str) -> tuple[str, str]:
+def _fill(template: str, mark: str, text: str) -> tuple[str, str]:
     """The template with its text, and without (what the Q-Former sees)."""
-    (name, value), *_ = text.items()
-    mark = "{" + name + "}"
-    return template.replace(mark, value), " ".join(template.replace(mark, "").split())
+    return template.replace(mark, text), " ".join(template.replace(mark, "").split())

@@ -7,6 +7,7 @@ entity with the caption, negative when it shares none. They come from caption da
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from ealign_plugin.entities import entity_key, entity_keys
 from ealign_plugin.news import NewsSample
 
 EMPTY_LIST = "none"
+
+# A number or bullet in front; a full stop behind, unless it belongs to letters such as U.S.
+_DECORATION = re.compile(r"^(?:\(?\d+[.)](?:\s+|$)|[-*•]\s*)+|(?<!\.\w)\s*\.+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def shared_entities(sample: NewsSample, sentences: Sequence[int] | None = None) 
         for entity in sample.sentences[index].entities:
             key = entity_key(entity.text)
             if key in wanted:
-                found.setdefault(key, entity.text)
+                found.setdefault(key, " ".join(entity.text.split()))
     return tuple(found.values())
 
 
@@ -67,8 +71,8 @@ def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: 
     Args:
         sample: An annotated sample.
         rng: Where the mistakes come from.
-        miss: Share of the right sentences and names that are left out.
-        extra: Expected number of wrong sentences per right one.
+        miss: Share of the right sentences and names that are left out; one right sentence always stays.
+        extra: Expected number of wrong sentences per right one, at most 1.
     """
     labels = sentence_labels(sample)
     right = [index for index, positive in enumerate(labels) if positive]
@@ -102,12 +106,20 @@ def select_sentences(
 def parse_entities(answer: str, separator: str) -> tuple[str, ...]:
     """Names in an answer to the entity task, in order, each once.
 
-    >>> parse_entities("Ana Ruiz; Oslo; ana ruiz;", ";")
+    Models also number their lists, begin lines with bullets, and end them with a full stop.
+
+    >>> parse_entities("Ana Ruiz; Oslo; ana ruiz;", "; ")
     ('Ana Ruiz', 'Oslo')
+    >>> parse_entities("1. Ana Ruiz\\n2. U.S.", "; ")
+    ('Ana Ruiz', 'U.S.')
     """
+    mark = separator.strip()
+    if not mark or mark.isalnum():  # "and" also stands within names
+        mark = separator
     found: dict[str, str] = {}
-    for item in answer.split(separator.strip() or separator):
-        name = item.strip().strip(".").strip()
-        if name and name.casefold() != EMPTY_LIST and entity_key(name):
-            found.setdefault(entity_key(name), name)
+    for item in re.split(rf"{re.escape(mark)}|\n", answer):
+        name = _DECORATION.sub("", item.strip())
+        key = entity_key(name)
+        if key and key != EMPTY_LIST:
+            found.setdefault(key, name)
     return tuple(found.values())

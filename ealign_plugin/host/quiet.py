@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 # Modules, as regular expressions, whose warnings are meant for their own authors.
@@ -24,3 +25,5 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=r".*pkg_resources.*")
     # Loaders fork after tokenizers were used; without this they print a paragraph a worker.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():  # a progress bar in a log file is one line each time it moves
+        os.environ.setdefault("TQDM_MININTERVAL", "10")

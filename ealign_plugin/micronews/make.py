@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections import deque
@@ -19,7 +20,7 @@ from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.micronews.draw import draw_photo
 from ealign_plugin.micronews.world import Scene, make_samples
-from ealign_plugin.news import NewsSample
+from ealign_plugin.news import SCHEMA_VERSION, SPLITS, NewsSample
 from ealign_plugin.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.shards.write import write_index, write_split
 
@@ -27,6 +28,8 @@ RECIPE = 1
 """Number of this recipe; raise it when the same options would give other bytes."""
 
 PHOTOS_PER_ARTICLE = 3
+
+_OURS = re.compile(rf"{re.escape(INDEX_NAME)}|({'|'.join(SPLITS)})-\d+\.tar")
 
 
 def make_micronews(
@@ -39,7 +42,7 @@ def make_micronews(
     processes: int = 0,
     progress: bool = True,
 ) -> ShardIndex:
-    """The folder's shards, made first where they are missing or were made with other options.
+    """The folder's shards, made first where they are missing, damaged, or were made with other options.
 
     Args:
         folder: Where the shards are, or go.
@@ -51,27 +54,24 @@ def make_micronews(
         progress: Show a progress bar.
 
     Raises:
-        UserError: the folder cannot be written or holds something else, or there is no such NER model.
+        UserError: an impossible option; the folder cannot be written or holds something else; there is no
+            such NER model.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # a link stays a link
+    _check_options(articles, size)
     recognizer = load_ner(ner)
     options = {"recipe": RECIPE, "articles": dict(articles), "seed": seed, "size": size}
     found_by = {"name": recognizer.name, "version": recognizer.version}
-    if folder.exists():
-        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX_NAME).exists()):
-            raise UserError(f"{folder}: it holds something that is no shards; choose another folder for MicroNews")
-        if (folder / INDEX_NAME).exists():
-            record = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-            if record.get("source") != "micronews":
-                raise UserError(f"{folder}: it holds shards of {record.get('source')!r}, not of MicroNews")
-            if record.get("options") == options and record.get("ner") == found_by:
-                return ShardIndex.load(folder)
+    if found := _found(folder, options, found_by):
+        return found
 
     total = sum(articles.values()) * PHOTOS_PER_ARTICLE
     logging.info("Making MicroNews (%d photos) in %s", total, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        scaffold = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        part = scaffold / folder.name  # not the scaffold itself: only its owner may enter that
+        part.mkdir()
     except OSError as error:
         raise UserError(f"{folder}: it cannot be written ({error.strerror}); choose another folder") from None
     try:
@@ -84,12 +84,67 @@ def make_micronews(
                 for split, count in articles.items()
             }
         write_index(part, rows, source="micronews", ner=found_by, options=options)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(part, folder)
+        if found := _found(folder, options, found_by):  # another process was faster, and may be reading
+            return found
+        _replace(folder, part, scaffold / "old")
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(scaffold, ignore_errors=True)
     return ShardIndex.load(folder)
+
+
+def _check_options(articles: Mapping[str, int], size: int) -> None:
+    for split, count in articles.items():
+        if split not in SPLITS:
+            raise UserError(f"world.articles: unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        if type(count) is not int or count < 0:
+            raise UserError(f"world.articles.{split}: a number of articles was expected, found {count!r}")
+    if type(size) is not int or size < 1:
+        raise UserError(f"world.size: a number of pixels was expected, found {size!r}")
+
+
+def _found(folder: Path, options: Mapping[str, object], ner: Mapping[str, str]) -> ShardIndex | None:
+    """What the folder holds already, where it is what would be made; None where it may be made (again).
+
+    Raises:
+        UserError: the folder holds something that is not MicroNews', so it must not be replaced.
+    """
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return None
+        record = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        foreign = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+    except (OSError, ValueError, RecursionError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{folder}: it exists and is no finished MicroNews ({INDEX_NAME}: {cause}); "
+            "remove it or choose another folder"
+        ) from None
+    source = record.get("source") if isinstance(record, dict) else None
+    if source != "micronews":
+        raise UserError(f"{folder}: it holds shards of {source!r}, not of MicroNews; choose another folder")
+    wanted = {"schema": SCHEMA_VERSION, "options": options, "ner": ner}
+    if all(record.get(field) == value for field, value in wanted.items()):
+        try:
+            return ShardIndex.load(folder)
+        except UserError as error:
+            logging.warning("MicroNews is damaged and is made again: %s", error)
+    if foreign:
+        raise UserError(
+            f"{folder}: MicroNews must be made again, but {foreign[0]!r} is there too and would be lost; "
+            "move it away or choose another folder"
+        )
+    return None
+
+
+def _replace(folder: Path, new: Path, old: Path) -> None:
+    try:
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: it cannot be replaced ({error.strerror}); choose another folder"
+        ) from None
 
 
 def _annotated(

@@ -19,7 +19,7 @@ from ealign_plugin.micronews.world import EVENTS, ORGANISATIONS, PEOPLE, PLACES,
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<image>")
 
 
-def train_tokenizer(vocab_size: int = 1280, articles: int = 300) -> Tokenizer:
+def train_tokenizer(vocab_size: int = 1280, articles: int = 400) -> Tokenizer:
     """Train it: every word of the world is one token, any other text falls apart into bytes."""
     tokenizer = Tokenizer(models.BPE())
     # A word at the beginning of a text is the same token as inside of it, so names can be copied.

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ealign_plugin.news import NewsSample
 
-# Two names a look; the names are those that spaCy's small model tags reliably (tests/micronews says how well).
+# Two names a look: names that spaCy's small model tags reliably (tests/micronews says how well).
 PEOPLE = (
     ("Karen Wright", "Susan Campbell"),
     ("James Okafor", "Victor Hughes"),

@@ -58,7 +58,7 @@ def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device, *, left: bool
             ids.append(row.prompt + row.target + fill)
             mask.append([1] * len(row) + gap)
             labels.append(ignored + [-100] * len(gap))
-    return Batch(*(torch.tensor(part, device=device) for part in (ids, mask, labels)))
+    return Batch(*(torch.tensor(part, dtype=torch.long, device=device) for part in (ids, mask, labels)))
 
 
 def by_length(lengths: Sequence[int], waste: float, most: int | None = None) -> list[list[int]]:

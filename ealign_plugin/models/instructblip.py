@@ -72,13 +72,34 @@ class InstructBlip(BaseModel):
             InstructBlipVisionModel,
             PreTrainedTokenizerFast,
         )
+        from tokenizers import Tokenizer
 
         if loss_reduction not in ("token", "example"):
             raise UserError(f"model.loss_reduction: {loss_reduction!r} found; 'token' or 'example' expected")
+        if not Path(tokenizer).is_file():
+            raise UserError(f"model.tokenizer: {tokenizer} is missing; name a folder with a tokenizer.json")
         self.config = config if isinstance(config, InstructBlipConfig) else InstructBlipConfig(**config)
+        backend = Tokenizer.from_file(str(tokenizer))
         self.tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(tokenizer), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+            tokenizer_object=backend,
+            bos_token="<s>",
+            eos_token="</s>",
+            pad_token="<pad>",
+            # Else transformers overrules the file, and a name that begins a text is other tokens than inside.
+            add_prefix_space=getattr(backend.pre_tokenizer, "add_prefix_space", False),
+            split_special_tokens=True,  # an article that spells "</s>" ends nothing
         )
+        for part in ("text_config", "qformer_config"):
+            if (size := getattr(self.config, part).vocab_size) < len(self.tokenizer):
+                raise UserError(
+                    f"model.{part}.vocab_size: {size} found, at least {len(self.tokenizer)} expected, the "
+                    "tokenizer's; raise it or name another model.tokenizer"
+                )
+        if max_question_len > (places := self.config.qformer_config.max_position_embeddings):
+            raise UserError(
+                f"model.max_question_len: {max_question_len} found, at most "
+                f"model.qformer_config.max_position_embeddings ({places}) expected; lower it"
+            )
         self.vision_model = InstructBlipVisionModel(self.config.vision_config)
         self.qformer = InstructBlipQFormerModel(self.config.qformer_config)
         self.query_tokens = nn.Parameter(
@@ -96,7 +117,7 @@ class InstructBlip(BaseModel):
     @classmethod
     def from_config(cls, cfg: DictConfig) -> InstructBlip:
         """Build from a LAVIS model config (see ``configs/models/ealign_instructblip_micro.yaml``)."""
-        values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
         tokenizer = CONFIGS / "tokenizers" / values["tokenizer"] / "tokenizer.json"
         model = cls(
             config={name: values[name] for name in _SHAPE},
@@ -110,14 +131,24 @@ class InstructBlip(BaseModel):
     # Images
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Patch features [B, P, V] of images [B, 3, H, W]: compute once, hand to every later call."""
+        """Patch features [B, P, V] of images [B, 3, H, W]: compute once, hand to every later call.
+
+        Raises:
+            UserError: the images have another size than the model's; its encoder would read them as a part.
+        """
+        size = self.config.vision_config.image_size
+        if images.shape[-2:] != (size, size):
+            found = "×".join(map(str, images.shape[-2:]))
+            raise UserError(
+                f"image: {found} pixels found, {size}×{size} expected; set image_size of the vis_processor "
+                "to that of model.vision_config"
+            )
         return self.vision_model(pixel_values=images).last_hidden_state
 
     def image_tokens(self, features: Tensor, questions: Sequence[str]) -> Tensor:
         """What the language model sees of each image [B, Q, D], given its question."""
-        tokens = self.tokenizer(list(questions), add_special_tokens=False)["input_ids"]
         bos = self.tokenizer.bos_token_id
-        rows = [Tokens([bos, *ids][: self.max_question_len]) for ids in tokens]
+        rows = [Tokens([bos, *ids][: self.max_question_len]) for ids in self._ids(questions)]
         batch = pad(rows, self.tokenizer.pad_token_id, features.device)
         queries = self.query_tokens.expand(len(rows), -1, -1)
         output = self.qformer(
@@ -145,7 +176,9 @@ class InstructBlip(BaseModel):
                 self._prompts(samples["instruction"]), self._targets(samples["target"]), strict=True
             )
         ]
-        sums, counts = images.new_zeros(len(rows)), images.new_zeros(len(rows))
+        # Sums stay float32 under autocast, where the image tokens are of half precision.
+        sums = torch.zeros(len(rows), device=images.device)
+        counts = torch.zeros_like(sums)
         for group in by_length([len(row) for row in rows], self.padding_waste):
             batch = pad([rows[i] for i in group], self.tokenizer.pad_token_id, images.device)
             logits, labels, owner = self._target_logits(images[group], batch.ids, batch.mask, batch.labels)
@@ -210,19 +243,19 @@ class InstructBlip(BaseModel):
             Float [n_candidates, n_answers]: the sum over the answer's tokens of their log-probabilities.
         """
         image = self.image_tokens(features, [prefix if question is None else question])
-        replies = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        replies = self._ids(answers)
         prompts = self._prompts([prefix + candidate for candidate in candidates])
-        scores = torch.zeros(len(candidates), len(answers), device=image.device)
-        if all(len(reply) == 1 for reply in replies):  # one token each: one forward answers them all
-            places, rows = [(i, slice(None)) for i in range(len(prompts))], [Tokens(p) for p in prompts]
+        one_token = all(len(reply) == 1 for reply in replies)
+        if one_token:  # the row of a candidate answers them all
+            rows = [Tokens(prompt) for prompt in prompts]
         else:
-            places = [(i, j) for i in range(len(prompts)) for j in range(len(replies))]  # type: ignore[misc]
-            rows = [Tokens(prompts[i], replies[j]) for i, j in places]  # type: ignore[call-overload]
+            rows = [Tokens(prompt, reply) for prompt in prompts for reply in replies]
+        scores = torch.zeros(len(rows), len(replies) if one_token else 1, device=image.device)
         most = batch_tokens // (image.shape[1] + max(map(len, rows), default=1)) or 1
         for group in by_length([len(row) for row in rows], self.padding_waste, most):
             batch = pad([rows[i] for i in group], self.tokenizer.pad_token_id, image.device)
             images = image.expand(len(group), -1, -1)
-            if batch.labels.max() < 0:
+            if one_token:
                 hidden = self._hidden(images, batch.ids, batch.mask)[:, images.shape[1] :]
                 last = hidden[torch.arange(len(group)), batch.mask.sum(1) - 1]
                 log = self.language_model.lm_head(last).float().log_softmax(-1)
@@ -230,10 +263,9 @@ class InstructBlip(BaseModel):
             else:
                 logits, labels, owner = self._target_logits(images, batch.ids, batch.mask, batch.labels)
                 each = logits.float().log_softmax(-1).gather(1, labels[:, None])[:, 0]
-                values = each.new_zeros(len(group)).index_add(0, owner, each)
-            for value, i in zip(values, group, strict=True):
-                scores[places[i]] = value
-        return scores
+                values = each.new_zeros(len(group)).index_add(0, owner, each)[:, None]
+            scores[group] = values
+        return scores.reshape(len(candidates), len(answers))
 
     @torch.no_grad()
     def generate(
@@ -292,7 +324,8 @@ class InstructBlip(BaseModel):
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=self.tokenizer.eos_token_id,
                 bos_token_id=self.tokenizer.bos_token_id,
-                **({"top_p": top_p, "temperature": temperature} if use_nucleus_sampling else {}),
+                # transformers would take the 50 likeliest only.
+                **({"top_p": top_p, "top_k": 0, "temperature": temperature} if use_nucleus_sampling else {}),
                 **({"length_penalty": length_penalty} if num_beams > 1 and not use_nucleus_sampling else {}),
             )
             texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
@@ -324,14 +357,17 @@ class InstructBlip(BaseModel):
         tokens = self.image_tokens(features[[image for image, _ in pairs]], [text for _, text in pairs])
         return tokens[owner]
 
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # transformers' tokenizers raise IndexError on an empty list.
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         bos = self.tokenizer.bos_token_id
-        return [[bos, *ids[max(0, len(ids) - self.max_txt_len + 1) :]] for ids in tokens]
+        return [[bos, *ids[max(0, len(ids) - self.max_txt_len + 1) :]] for ids in self._ids(texts)]
 
     def _targets(self, texts: Sequence[str]) -> list[list[int]]:
-        tokens = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [[*ids[: self.max_output_txt_len - 1], self.tokenizer.eos_token_id] for ids in tokens]
+        eos = self.tokenizer.eos_token_id
+        return [[*ids[: self.max_output_txt_len - 1], eos] for ids in self._ids(texts)]
 
     # Weights
 
@@ -346,7 +382,9 @@ class InstructBlip(BaseModel):
 
         path = Path(url_or_filename)
         if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint; give the path of a .safetensors file")
+            raise UserError(
+                f"checkpoint {str(url_or_filename)!r}: no such file; give the path of a .safetensors file"
+            )
         try:
             weights = load_file(path)
         except (SafetensorError, OSError) as error:
@@ -358,8 +396,9 @@ class InstructBlip(BaseModel):
         if strange or other or missing:
             name = (strange + other + missing)[0]
             raise UserError(
-                f"{path}: a checkpoint of another model ({len(missing)} weights missing, {len(strange)} unknown, "
-                f"{len(other)} of another shape; the first is {name}); use the model.model_type it was trained with"
+                f"{path}: a checkpoint of another model ({len(missing)} weights missing, {len(strange)} "
+                f"unknown, {len(other)} of another shape; the first is {name}); use the model.model_type it "
+                "was trained with"
             )
         self.load_state_dict(weights, strict=False)
 

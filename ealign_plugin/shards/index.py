@@ -59,7 +59,7 @@ class ShardIndex:
             raise UserError(
                 f"{folder}: no {INDEX_NAME} in it; the shards were not finished or it is another folder"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: it cannot be read as JSON ({error}); make the shards again") from None
         version = record.get("schema") if isinstance(record, dict) else None
         if version != SCHEMA_VERSION:
@@ -72,9 +72,12 @@ class ShardIndex:
                 split: tuple(_shard(folder, item) for item in items)
                 for split, items in record["splits"].items()
             }
-            return cls(folder, shards, record["ner"], record)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: the field {error} is missing or malformed; make the shards again") from None
+            ner = {field: str(record["ner"][field]) for field in ("name", "version")}
+            return cls(folder, shards, ner, record)
+        except KeyError as error:
+            raise UserError(f"{path}: the field {error} is missing; make the shards again") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: a field is malformed ({error}); make the shards again") from None
 
 
 def _shard(folder: Path, item: Mapping[str, Any]) -> Shard:

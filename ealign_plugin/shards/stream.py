@@ -22,11 +22,12 @@ import random
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import webdataset as wds
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, stack
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -56,18 +57,31 @@ def decode(raw: RawSample, image_processor: ImageProcessor) -> tuple[NewsSample,
     """Bytes → record and picture; nothing in a shard is ever unpickled or run.
 
     Raises:
-        UserError: the record or the picture is broken, or the picture is larger than `MAX_PIXELS`.
+        UserError: the record or the picture is missing or broken, or the picture is larger than `MAX_PIXELS`.
     """
-    try:
-        sample = NewsSample.from_json(json.loads(raw.record))
-    except ValueError as error:
-        raise UserError(f"sample {raw.key!r}: its JSON is broken ({error})") from None
+    sample = decode_record(raw)
+    if not raw.image:
+        raise UserError(f"sample {raw.key!r}: there is no photo (.jpg) beside its record")
     size = getattr(image_processor, "decode_size", None)
     return sample, image_processor(open_image(raw.image, f"sample {raw.key!r}", size))
 
 
+def decode_record(raw: RawSample) -> NewsSample:
+    """Bytes → record.
+
+    Raises:
+        UserError: the record is missing or broken.
+    """
+    if not raw.record:
+        raise UserError(f"sample {raw.key!r}: there is no record (.json) beside its photo")
+    try:
+        return NewsSample.from_json(json.loads(raw.record))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"sample {raw.key!r}: its JSON is broken ({error})") from None
+
+
 def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | None = None) -> Image.Image:
-    """Open a picture as RGB; its size is read from the header before anything is decoded.
+    """Open a picture as RGB, upright, on white; its size is read from the header before it is decoded.
 
     Args:
         content: The file's bytes, or its path.
@@ -87,12 +101,21 @@ def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | N
                 )
             if size is not None:
                 image.draft("RGB", (size, size))
+            with suppress(Exception):  # a broken EXIF block makes no broken picture
+                ImageOps.exif_transpose(image, in_place=True)
+            if image.has_transparency_data:
+                ground = Image.new("RGBA", image.size, "white")
+                return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except UnidentifiedImageError:  # Pillow's own message tells an address in memory
+        raise UserError(f"{name}: it is no picture in a known format") from None
+    except Exception as error:  # of whatever type: struct.error, TypeError ... escape Pillow on broken files
         raise UserError(f"{name}: the picture cannot be read ({error})") from None
 
 
-class ShuffledSamples(IterableDataset):  # type: ignore[type-arg]
+class ShuffledSamples(IterableDataset):
     """Endless raw samples of this consumer, shuffled anew each epoch (see the module's drawing).
 
     Args:
@@ -117,18 +140,27 @@ class ShuffledSamples(IterableDataset):  # type: ignore[type-arg]
         own_shards = len(self.shards) >= consumers
         epoch = 0
         while True:
+            read = given = 0
             order = random.Random(f"{self.seed}/{epoch}").sample(self.shards, len(self.shards))
             mine = order[consumer::consumers] if own_shards else order
             for first in range(0, len(mine), self.window):
                 held = [raw for shard in mine[first : first + self.window] for raw in read_shard(shard)]
                 random.Random(f"{self.seed}/{epoch}/{first}").shuffle(held)
-                for raw in held if own_shards else held[consumer::consumers]:
-                    yield RawSample(raw.key, raw.image, raw.record, epoch)
+                for raw in held:
+                    if own_shards or read % consumers == consumer:
+                        given += 1
+                        yield RawSample(raw.key, raw.image, raw.record, epoch)
+                    read += 1
+            if not given:
+                raise UserError(
+                    f"{read} samples in {len(self.shards)} shards are too few for {consumers} readers "
+                    "(processes × run.num_workers); give more samples or lower run.num_workers"
+                )
             epoch += 1
 
 
 def read_shard(shard: Shard) -> Iterator[RawSample]:
-    """The samples of a shard in order; members that are no photo and no record are passed over.
+    """The samples of a shard in order, half ones too; other members than photos and records are passed over.
 
     Raises:
         UserError: the tar file is broken.
@@ -137,10 +169,12 @@ def read_shard(shard: Shard) -> Iterator[RawSample]:
         with open(shard.path, "rb") as file:
             files = wds.tariterators.tar_file_expander([{"url": str(shard.path), "stream": file}])
             for group in wds.tariterators.group_by_keys(files):
-                if "jpg" in group and "json" in group:
-                    yield RawSample(group["__key__"], group["jpg"], group["json"])
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{shard.path}: the shard cannot be read ({error}); make it again") from None
+                if "jpg" in group or "json" in group:
+                    yield RawSample(group["__key__"], group.get("jpg", b""), group.get("json", b""))
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        # webdataset appends its own objects to the arguments, and one's address to the first.
+        cause = error if isinstance(error, OSError) else str(error.args[0]).partition(" @ ")[0]
+        raise UserError(f"{shard.path}: the shard cannot be read ({cause}); make it again") from None
 
 
 @dataclass
@@ -163,18 +197,21 @@ class Decoder:
             try:
                 sample, image = decode(raw, self.image_processor)
             except UserError as error:
-                self._skip(raw, str(error))
+                self._skip(str(error))
                 continue
             yield raw, sample, image
 
-    def _skip(self, raw: RawSample, cause: str) -> None:
-        self.skipped[cause.partition(": ")[2] or cause] += 1
+    def _skip(self, cause: str) -> None:
+        # What all samples with this defect share: without the name before and the details behind.
+        self.skipped[cause.partition(": ")[2].partition(" (")[0] or cause] += 1
         bad = sum(self.skipped.values())
-        logging.warning("skipped a sample (%d of %d so far): %s", bad, self.seen, cause)
+        if bad <= 10 or bad % 100 == 0:
+            logging.warning("skipped a sample (%d of %d so far): %s", bad, self.seen, cause)
         if bad > max(20, self.max_skipped * self.seen):
             table = "; ".join(f"{count} × {why}" for why, count in self.skipped.most_common(5))
             raise UserError(
-                f"{bad} of {self.seen} samples were bad, at most {self.max_skipped:.0%} may be: {table}"
+                f"{bad} of {self.seen} samples were bad, at most {self.max_skipped:.0%} may be: {table}; "
+                "mend the shards or raise max_skipped"
             )
 
 
@@ -192,8 +229,10 @@ class TaskMixer:
         seed: Seed of all choices.
         phases: Changes of the recipe over the training: ``{"until": batch, **changes}``, in order; the
             recipe itself holds after the last.
-        text_processor: Applied to instructions and targets.
-        world_size: Number of processes that train together.
+        text_processor: Applied to instructions, questions and targets.
+
+    Raises:
+        UserError: the batch cannot hold the mix, or the phases are not in order.
     """
 
     recipe: Recipe
@@ -204,14 +243,19 @@ class TaskMixer:
     text_processor: TextProcessor = str
 
     def __post_init__(self) -> None:
-        changes = [({k: v for k, v in phase.items() if k != "until"}, phase) for phase in self.phases]
-        self._recipes = [(int(phase["until"]), self.recipe.changed(change)) for change, phase in changes]
-        for _, recipe in [*self._recipes, (0, self.recipe)]:
-            if recipe.tasks.get("sentence", 0) > 0 and 2 * recipe.positives > self.batch_size:
+        if self.batch_size < 1:
+            raise UserError(f"run.batch_size_train: at least 1 example was expected, found {self.batch_size}")
+        self._recipes: list[tuple[int, Recipe]] = []
+        for phase in self.phases:
+            change = dict(phase)
+            until, before = change.pop("until", None), self._recipes[-1][0] if self._recipes else 0
+            if not isinstance(until, int) or until <= before:
                 raise UserError(
-                    f"a batch of {self.batch_size} examples cannot hold the {2 * recipe.positives} sentences of "
-                    f"one visit (recipe.positives {recipe.positives}); raise run.batch_size_train"
+                    f"phases: 'until' must be a batch after {before}, found {until!r} in {dict(phase)}"
                 )
+            self._recipes.append((until, self.recipe.changed(change)))
+        for _, recipe in [*self._recipes, (0, self.recipe)]:
+            _check_batch(recipe, self.batch_size)
 
     def recipe_at(self, batch: int) -> Recipe:
         """The recipe that holds for the batch with this number."""
@@ -239,7 +283,9 @@ class TaskMixer:
                 idle = 0 if made else idle + 1
                 if idle > 10_000:
                     lacking = ", ".join(task for task, left in quota.items() if left)
-                    raise UserError(f"10,000 samples in a row gave no example of the task {lacking}; check the data")
+                    raise UserError(
+                        f"10,000 samples in a row gave no example of the task {lacking}; check the data"
+                    )
             number += step
 
     def _item(self, example: Example, image: Tensor, key: str) -> dict[str, Any]:
@@ -253,18 +299,36 @@ class TaskMixer:
         }
 
 
+def _check_batch(recipe: Recipe, batch_size: int) -> None:
+    """Sentences come in whole visits: as many positives as negatives of one article."""
+    tasks = {task for task, share in recipe.tasks.items() if share > 0}
+    visit = 2 * recipe.positives
+    if "sentence" in tasks and not 2 <= visit <= batch_size:
+        raise UserError(
+            f"a batch of {batch_size} examples cannot hold the {visit} sentences of one visit "
+            f"(recipe.positives {recipe.positives}); change run.batch_size_train or recipe.positives"
+        )
+    if tasks == {"sentence"} and batch_size % visit:
+        raise UserError(
+            f"a batch of {batch_size} sentences is no multiple of the {visit} of one visit "
+            f"(recipe.positives {recipe.positives}); change run.batch_size_train or give another task a share"
+        )
+
+
 def task_quota(recipe: Recipe, batch_size: int, owed: dict[str, float]) -> dict[str, int]:
     """How many examples of each task the next batch holds; what does not divide is owed to later batches.
 
-    Sentences come in whole visits (as many positives as negatives), captions fill what is left.
+    Sentences come in whole visits, the largest of the other tasks fills what is left.
     """
     total = sum(recipe.tasks.values())
     share = {task: recipe.tasks.get(task, 0.0) / total for task in TASKS}
     quota = dict.fromkeys(TASKS, 0)
     left = batch_size
     filler = max(TASKS, key=lambda task: (share[task] > 0 and task != "sentence", share[task]))
-    for task in sorted(TASKS, key=lambda task: task == filler):
-        owed[task] += share[task] * batch_size
+    # Sentences first, because they cannot make do with a small rest of the batch.
+    for task in sorted(TASKS, key=lambda task: (task == filler, task != "sentence")):
+        # At most one batch is owed: what can never be paid must not grow into the next phase.
+        owed[task] = min(owed[task] + share[task] * batch_size, 2 * batch_size)
         unit = 2 * recipe.positives if task == "sentence" else 1
         count = left if task == filler else min(int(owed[task] / unit + 1e-9) * unit, left // unit * unit)
         quota[task] = max(0, count)
@@ -297,6 +361,10 @@ def training_stream(
     )
 
 
+# Shard, key, offset and size of the photo, offset and size of the record.
+_Member = tuple[Shard, str, tuple[int, int], tuple[int, int]]
+
+
 class EvaluationSamples(Dataset[dict[str, Any]]):
     """The samples of a split for validation and test: each once, in order, as often as one likes.
 
@@ -306,7 +374,10 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         image_processor: PIL picture → tensor [3, H, W].
         templates: How the tasks are worded; whoever evaluates must ask as the training asked.
         limit: Read only the first so many samples; all where None.
-        other_image: Give each sample the photo of another article too, to prove that the picture is looked at.
+        other_image: Give each sample another article's photo too, to prove that the picture is looked at.
+
+    Raises:
+        UserError: a shard is not what its index says, or there is no other article.
     """
 
     def __init__(
@@ -321,31 +392,47 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     ) -> None:
         self.split, self.ner = split, dict(index.ner)
         self.templates, self.image_processor = templates, image_processor
-        self._members: list[tuple[Shard, str, tuple[int, int], tuple[int, int]]] = []
+        self._members: list[_Member] = []
         for shard in index.shards.get(split, ()):
             if limit is not None and len(self._members) >= limit:
                 break
             self._members += _members(shard)
         self._members = self._members[:limit]
-        # Photos of one article stand together: half the split away is another article's.
-        self._other = len(self._members) // 2 if other_image else 0
+        self._other_image = other_image
+        if other_image and len(self):
+            self._of_another_article(0)  # fails now rather than after the training
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``{"image": [3, H, W], "sample": NewsSample, "key": str}``, and ``other_image`` where asked for."""
-        sample, image = self._decoded(index)
+        sample, image = decode(self._raw(index), self.image_processor)
         item = {"image": image, "sample": sample, "key": sample.key}
-        if self._other:
-            item["other_image"] = self._decoded((index + self._other) % len(self))[1]
+        if self._other_image:
+            item["other_image"] = decode(self._raw(self._of_another_article(index)), self.image_processor)[1]
         return item
 
-    def _decoded(self, index: int) -> tuple[NewsSample, Tensor]:
+    def _of_another_article(self, index: int) -> int:
+        # Photos of one article stand together: half the split away is another's, unless one has so many.
+        size, article = len(self), decode_record(self._raw(index)).paragraphs
+        for step in range(size):
+            other = (index + size // 2 + step) % size
+            if decode_record(self._raw(other)).paragraphs != article:
+                return other
+        raise UserError(
+            f"the {size} samples of {self.split!r} are photos of one article, other_image needs two "
+            "articles; give more samples or set other_image: false"
+        )
+
+    def _raw(self, index: int) -> RawSample:
         shard, key, *places = self._members[index]
-        with open(shard.path, "rb") as file:
-            image, record = (_read(file, *place) for place in places)
-        return decode(RawSample(key, image, record), self.image_processor)
+        try:
+            with open(shard.path, "rb") as file:
+                image, record = (_read(file, *place) for place in places)
+                return RawSample(key, image, record)
+        except OSError as error:
+            raise UserError(f"{shard.path}: the shard cannot be read ({error.strerror})") from None
 
     @staticmethod
     def collater(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -357,18 +444,27 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         return batch
 
 
-def _members(shard: Shard) -> list[tuple[Shard, str, tuple[int, int], tuple[int, int]]]:
-    """Key, place of the photo and place of the record (offset, size) of each sample of a shard."""
+def _members(shard: Shard) -> list[_Member]:
+    """The samples of a shard, by where their bytes lie.
+
+    Raises:
+        UserError: the tar file is broken, compressed, or holds another number of samples than its index says.
+    """
     places: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with tarfile.open(shard.path) as tar:
+        with tarfile.open(shard.path, "r:") as tar:
             for member in tar:
-                key, _, suffix = member.name.partition(".")
-                if member.isfile():
-                    places.setdefault(key, {})[suffix] = (member.offset_data, member.size)
+                key, suffix = wds.tariterators.base_plus_ext(member.name)
+                if member.isfile() and key:
+                    places.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"{shard.path}: the shard cannot be read ({error}); make it again") from None
-    return [(shard, key, p["jpg"], p["json"]) for key, p in places.items() if "jpg" in p and "json" in p]
+    members = [(shard, key, p["jpg"], p["json"]) for key, p in places.items() if "jpg" in p and "json" in p]
+    if len(members) != shard.samples:
+        raise UserError(
+            f"{shard.path}: {shard.samples} samples expected, {len(members)} found; make the shards again"
+        )
+    return members
 
 
 def _read(file: io.BufferedReader, offset: int, size: int) -> bytes:

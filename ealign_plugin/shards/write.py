@@ -7,6 +7,7 @@ same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,12 +38,20 @@ def write_split(
         samples_per_shard: Samples in each shard but the last.
 
     Raises:
-        UserError: a key that WebDataset cannot hold, or the folder cannot be written.
+        UserError: a key that WebDataset cannot hold, or that came before; or the folder cannot be written.
     """
     rows: list[dict[str, Any]] = []
     waiting: list[tuple[NewsSample, bytes]] = []
-    for sample in samples:
-        waiting.append(sample)
+    keys: set[str] = set()
+    for sample, jpeg in samples:
+        if not sample.key or "." in sample.key or "/" in sample.key:
+            raise UserError(f"sample {sample.key!r}: a key is not empty and holds no dot and no slash")
+        if sample.key in keys:
+            raise UserError(
+                f"sample {sample.key!r}: the key occurs twice in {split!r}; keys name one sample each"
+            )
+        keys.add(sample.key)
+        waiting.append((sample, jpeg))
         if len(waiting) == samples_per_shard:
             rows.append(_write_shard(waiting, folder, f"{split}-{len(rows):06d}.tar"))
             waiting = []
@@ -83,7 +92,12 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise UserError(f"{path}: it cannot be written ({error.strerror}); choose another folder") from None
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):  # it was renamed, or could not be made in the first place
+        part.unlink()
 
 
 def _write_shard(samples: list[tuple[NewsSample, bytes]], folder: Path, name: str) -> dict[str, Any]:
@@ -93,8 +107,6 @@ def _write_shard(samples: list[tuple[NewsSample, bytes]], folder: Path, name: st
         # Times and owners would make equal samples differ in bytes.
         with open(part, "wb") as file, wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as tar:
             for sample, jpeg in samples:
-                if not sample.key or "." in sample.key or "/" in sample.key:
-                    raise UserError(f"sample {sample.key!r}: a key is not empty and holds no dot and no slash")
                 record = json.dumps(sample.to_json(), ensure_ascii=False, separators=(",", ":"))
                 tar.write({"__key__": sample.key, "jpg": jpeg, "json": record.encode()})
         row = {
@@ -106,6 +118,8 @@ def _write_shard(samples: list[tuple[NewsSample, bytes]], folder: Path, name: st
         os.replace(part, folder / name)
         return row
     except OSError as error:
-        raise UserError(f"{folder / name}: it cannot be written ({error.strerror}); choose another folder") from None
+        raise UserError(
+            f"{folder / name}: it cannot be written ({error.strerror}); choose another folder"
+        ) from None
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
