@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import webdataset as wds
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process
 from lavis.common.registry import registry
 from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder
@@ -20,7 +19,7 @@ from ealign_plugin.host.cache import cache_root
 from ealign_plugin.host.registration import registered
 from ealign_plugin.micronews.make import make_micronews
 from ealign_plugin.shards.index import ShardIndex
-from ealign_plugin.shards.stream import Decoder, EvaluationSamples, ShuffledSamples, TaskMixer
+from ealign_plugin.shards.stream import EvaluationSamples, TaskMixer, training_stream
 
 CONFIGS = Path(__file__).parent / "configs" / "datasets"
 
@@ -78,16 +77,14 @@ class NewsBuilder(BaseDatasetBuilder):
         for split, shards in index.shards.items():
             if split == "train":
                 mixer.text_processor = self.text_processors["train"]
-                datasets[split] = wds.DataPipeline(
-                    ShuffledSamples(
-                        shards,
-                        seed=mixer.seed,
-                        window=self.config.shuffle_shards,
-                        rank=get_rank(),
-                        world_size=get_world_size(),
-                    ),
-                    Decoder(self.vis_processors["train"], self.config.max_skipped),
+                datasets[split] = training_stream(
+                    shards,
                     mixer,
+                    image_processor=self.vis_processors["train"],
+                    window=self.config.shuffle_shards,
+                    rank=get_rank(),
+                    world_size=get_world_size(),
+                    max_skipped=self.config.max_skipped,
                 )
             else:
                 datasets[split] = EvaluationSamples(

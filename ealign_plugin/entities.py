@@ -128,7 +128,8 @@ def load_ner(name: str = DEFAULT_NER) -> NamedEntityRecognizer:
     """Load a spaCy pipeline with only the components that find sentences and entities.
 
     Args:
-        name: A spaCy package or a folder; ``auto`` takes the best English model that is installed.
+        name: A spaCy package, or the path of a folder (with a slash); ``auto`` takes the best English
+            model that is installed.
 
     Raises:
         UserError: the model is not installed, is broken, or has no NER.
@@ -140,7 +141,8 @@ def load_ner(name: str = DEFAULT_NER) -> NamedEntityRecognizer:
     candidates = [alias for model in wanted for alias in _ALIASES.get(model, (model,))]
     found = next((c for c in candidates if is_package(c)), None if name == "auto" else name)
     try:
-        if found is None:
+        # Shards name their model: a bare name must not load a folder that happens to lie here.
+        if found is None or not (is_package(found) or "/" in found):
             raise OSError
         nlp = spacy.load(found, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer"])
     except OSError:

@@ -92,6 +92,7 @@ class EalignRunner(RunnerIter):
                 ],
                 lr=float(run.init_lr),
                 betas=(float(run.get("beta1", 0.9)), float(run.get("beta2", 0.999))),
+                fused=True,
             )
             logging.info("Trained parameters: %s", f"{sum(p.numel() for p in trained):,}")
         return self._optimizer

@@ -113,6 +113,9 @@ class NewsCaptioning(BaseTask):
             for strategy in self.run[name]:
                 check_strategy(strategy)
         get_protocol(self.run["protocol"])
+        for name in ("context_words", "top_k"):
+            if self.run[name] is not None and self.run[name] < 1:
+                raise UserError(f"run.{name}: at least 1 was expected, found {self.run[name]}")
         self.losses: dict[str, float] = {}
         self.report: dict[str, Any] = {}
         self._ner: NamedEntityRecognizer | None = None

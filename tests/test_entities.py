@@ -304,3 +304,10 @@ def test_a_model_without_ner(tmp_path):
     spacy.blank("en").to_disk(tmp_path)
     with pytest.raises(UserError, match="a component 'ner' was expected, the components are: none"):
         load_ner(str(tmp_path))
+
+
+def test_a_bare_name_never_loads_a_folder_that_lies_here(tmp_path, monkeypatch):
+    spacy.blank("en").to_disk(tmp_path / "model_of_a_stranger")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no NER model"):
+        load_ner("model_of_a_stranger")

@@ -148,6 +148,8 @@ def test_validation_is_cheaper_than_the_test(monkeypatch):
         ({"contexts": ["haed"]}, "context strategy 'haed' is unknown"),
         ({"contexts": []}, "run.contexts: at least one"),
         ({"protocol": "coco"}, "coco"),
+        ({"context_words": 0}, "run.context_words: at least 1 was expected, found 0"),
+        ({"top_k": -1}, "run.top_k: at least 1"),
     ],
 )
 def test_bad_run_values_are_refused_before_any_work(run, message):

@@ -17,12 +17,18 @@ def guarded(action: Callable[[], object]) -> int:
     try:
         action()
     except UserError as error:
-        print(f"error: {error}{rank_note()}", file=sys.stderr, flush=True)
+        print(f"error: {own_words(error)}{rank_note()}", file=sys.stderr, flush=True)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"interrupted{rank_note()}", file=sys.stderr, flush=True)
         return INTERRUPTED
     return 0
+
+
+def own_words(error: UserError) -> str:
+    """The message itself; torch wraps one from a data worker into the text of that worker's traceback."""
+    text = str(error)
+    return text.rpartition("UserError: ")[2].strip() if "Original Traceback" in text else text
 
 
 def rank_note() -> str:

@@ -65,6 +65,7 @@ class InstructBlip(BaseModel):
         padding_waste: float = 0.15,
     ) -> None:
         super().__init__()
+        from tokenizers import Tokenizer
         from transformers import (
             AutoModelForCausalLM,
             InstructBlipConfig,
@@ -72,7 +73,6 @@ class InstructBlip(BaseModel):
             InstructBlipVisionModel,
             PreTrainedTokenizerFast,
         )
-        from tokenizers import Tokenizer
 
         if loss_reduction not in ("token", "example"):
             raise UserError(f"model.loss_reduction: {loss_reduction!r} found; 'token' or 'example' expected")

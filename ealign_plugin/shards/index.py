@@ -73,6 +73,8 @@ class ShardIndex:
                 for split, items in record["splits"].items()
             }
             ner = {field: str(record["ner"][field]) for field in ("name", "version")}
+            if not ner["name"].isidentifier():
+                raise UserError(f"{path}: NER model {ner['name']!r} is no package's name; refused")
             return cls(folder, shards, ner, record)
         except KeyError as error:
             raise UserError(f"{path}: the field {error} is missing; make the shards again") from None

@@ -339,25 +339,20 @@ def task_quota(recipe: Recipe, batch_size: int, owed: dict[str, float]) -> dict[
 
 def training_stream(
     shards: Sequence[Shard],
+    mixer: TaskMixer,
     *,
-    recipe: Recipe,
-    templates: Templates,
     image_processor: ImageProcessor,
-    text_processor: TextProcessor = str,
-    batch_size: int,
-    seed: int,
-    phases: Sequence[Mapping[str, Any]] = (),
     window: int = 4,
     rank: int = 0,
     world_size: int = 1,
     max_skipped: float = 0.05,
 ) -> wds.DataPipeline:
     """The endless stream of single examples: ``image`` [3, H, W], ``instruction``, ``question``,
-    ``target``, ``task``, ``key``. Every ``batch_size`` in a row hold the recipe's mix."""
+    ``target``, ``task``, ``key``. Every ``mixer.batch_size`` in a row hold the recipe's mix."""
     return wds.DataPipeline(
-        ShuffledSamples(shards, seed=seed, window=window, rank=rank, world_size=world_size),
+        ShuffledSamples(shards, seed=mixer.seed, window=window, rank=rank, world_size=world_size),
         Decoder(image_processor, max_skipped),
-        TaskMixer(recipe, templates, batch_size, seed, phases, text_processor),
+        mixer,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong with data, model and options of ours: one line, exit code 2, no run folder left."""
+"""What a user can get wrong with data, model and options: one line, exit code 2, nothing left behind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_micronews_does_not_write_over_a_foreign_folder(refused, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     line = refused("datasets.ealign_micronews.build_info.images.storage=mine")
-    assert "mine" in line and "choose another folder" in line
+    assert "mine: it exists and is no finished MicroNews" in line and "choose another" in line
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from lavis.common.registry import registry
 from lavis.runners import RunnerBase
+from torch.utils.data import DataLoader, IterableDataset
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host import evaluate, train
@@ -118,6 +119,15 @@ def test_ctrl_c_is_one_line_and_exit_code_130(capsys):
 
     assert guarded(interrupt) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_error_in_a_data_worker_is_one_line_too(capsys):
+    class Bad(IterableDataset):
+        def __iter__(self):
+            raise UserError("3 of 3 samples were bad; mend the shards")
+
+    assert guarded(lambda: next(iter(DataLoader(Bad(), num_workers=1)))) == 2
+    assert capsys.readouterr().err == "error: 3 of 3 samples were bad; mend the shards\n"
 
 
 def test_a_defect_of_ours_keeps_its_traceback():

@@ -110,3 +110,9 @@ def test_a_truncated_shard(folder):
     size = (folder / "test-000000.tar").stat().st_size
     os.truncate(folder / "test-000000.tar", 700)
     assert f"test-000000.tar: {size} bytes expected, 700 bytes found" in message(folder)
+
+
+@pytest.mark.parametrize("name", ["/tmp/evil", "../model", "a b", ""])
+def test_a_ner_model_that_is_no_package_name_is_refused(folder, name):
+    change(folder, lambda record: record["ner"].update(name=name))
+    assert "is no package's name; refused" in message(folder)

@@ -49,14 +49,11 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def training(shards, **changes):
-    options = {
-        "recipe": MIX,
-        "templates": Templates(),
-        "image_processor": to_tensor,
-        "batch_size": 8,
-        "seed": 1,
-    }
-    return training_stream(shards, **{**options, **changes})
+    values = {"recipe": MIX, "templates": Templates(), "batch_size": 8, "seed": 1, **changes}
+    of_mixer = {field.name for field in dataclasses.fields(TaskMixer)}
+    mixer = TaskMixer(**{name: value for name, value in values.items() if name in of_mixer})
+    rest = {name: value for name, value in values.items() if name not in of_mixer}
+    return training_stream(shards, mixer, **{"image_processor": to_tensor, **rest})
 
 
 def take(count: int, iterable) -> list:
