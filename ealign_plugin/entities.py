@@ -38,6 +38,11 @@ _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 _PLAIN = str.maketrans(dict.fromkeys("‘’ʼ", "'") | dict.fromkeys("“”", '"') | dict.fromkeys("‐‑–", "-"))
 
 
+def fold(text: str) -> str:
+    """The text without differences of case, spacing, quotes, hyphens and Unicode composition."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().translate(_PLAIN).split())
+
+
 @lru_cache(maxsize=65_536)  # streaming asks for the same names again and again
 def entity_key(text: str) -> str:
     """What two mentions of one entity share; empty where the text is punctuation alone.
@@ -51,8 +56,7 @@ def entity_key(text: str) -> str:
     key, before = text, None
     while key != before:  # what is taken away may uncover more of it: “the Hague’s”,
         before = key
-        key = " ".join(unicodedata.normalize("NFC", key).casefold().translate(_PLAIN).split())
-        key = _EDGES.sub("", key.removesuffix("'s")).removeprefix("the ")
+        key = _EDGES.sub("", fold(key).removesuffix("'s")).removeprefix("the ")
     return key
 
 

@@ -3,7 +3,7 @@
 Evaluation of a batch of photos (EAMA, arXiv 2402.19404, section 4)::
 
     pass 1   every sentence of the article against the photo → P(yes) → selected sentences
-             the selected sentences                          → list of names
+             the selected sentences → list of names; names that the article does not tell are dropped
     pass 2   a context for each strategy in run.contexts     → caption
 
 Image features are computed once and serve both passes and all contexts. With ``run.shuffled_images`` the
@@ -31,6 +31,7 @@ from ealign_plugin.alignment.context import NEED_SELECTION, build_context, check
 from ealign_plugin.alignment.instructions import Templates
 from ealign_plugin.alignment.selection import (
     Selection,
+    in_article,
     parse_entities,
     select_sentences,
     sentence_labels,
@@ -188,7 +189,8 @@ class NewsCaptioning(BaseTask):
         ]
         read = [self._context(s, "refined", Selection(c)) for s, c in zip(samples, chosen, strict=True)]
         answers = self._generate(model, features, [self._templates.entity_prompt(text) for text, _ in read])
-        names = [parse_entities(answer, self._templates.separator) for answer in answers]
+        listed = [parse_entities(answer, self._templates.separator) for answer in answers]
+        names = [in_article(sample, row) for sample, row in zip(samples, listed, strict=True)]
         records = []
         for strategy in contexts:
             read = [
@@ -212,6 +214,7 @@ class NewsCaptioning(BaseTask):
                             for j in chosen[i]
                         ],
                         "entities": list(names[i]),
+                        "invented": [name for name in listed[i] if name not in names[i]],
                         "_sample": sample,
                         "_scores": scores[i],
                     }
@@ -329,6 +332,7 @@ class NewsCaptioning(BaseTask):
             "entity_list_precision": precision,
             "entity_list_recall": recall,
             "entity_list_f1": f1,
+            "entity_list_invented": sum(len(record["invented"]) for record in records),
         }
 
     def _write(
@@ -355,7 +359,8 @@ class NewsCaptioning(BaseTask):
             "",
             f"Pass 1: AUC of sentence selection {_three(selection['sentence_auc_hard'])} against hard "
             f"negatives, {_three(selection['sentence_auc'])} against all; "
-            f"F1 of the list of names {_three(selection['entity_list_f1'])}",
+            f"F1 of the list of names {_three(selection['entity_list_f1'])} "
+            f"({selection['entity_list_invented']} names that no article tells were dropped)",
         ]
         if meteor is False:
             text.append("METEOR is left out: it needs Java, and there is none on the PATH.")

@@ -63,7 +63,9 @@ class Oracle:
         answers = []
         for instruction in samples["instruction"]:
             listing = instruction.endswith("news photo:") and "List" in instruction
-            answers.append("Maria Keller; Oslo; 3 May" if listing else "Maria Keller in Oslo on 3 May.")
+            answers.append(
+                "Maria Keller; Bergen; Oslo; 3 May" if listing else "Maria Keller in Oslo on 3 May."
+            )
         return answers
 
 
@@ -98,6 +100,7 @@ def test_every_sentence_is_judged_and_the_selected_one_is_read(evaluated):
         {"index": 1, "score": 1.0, "text": "Maria Keller spoke in Oslo on 3 May."}
     ]
     assert by_context["refined"]["entities"] == ["Maria Keller", "Oslo", "3 May"]
+    assert by_context["refined"]["invented"] == ["Bergen"]
 
 
 def test_each_image_is_encoded_once_for_both_passes_and_all_contexts(evaluated):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ealign_plugin.entities import entity_key, entity_keys
+from ealign_plugin.entities import entity_key, entity_keys, fold
 from ealign_plugin.news import NewsSample
 
 EMPTY_LIST = "none"
@@ -123,3 +123,14 @@ def parse_entities(answer: str, separator: str) -> tuple[str, ...]:
         if key and key != EMPTY_LIST:
             found.setdefault(key, name)
     return tuple(found.values())
+
+
+def in_article(sample: NewsSample, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that the article tells, in whole words; the others were made up.
+
+    >>> sample = NewsSample(key="a", split="test", caption="", paragraphs=("Oslo's mayor left.",))
+    >>> in_article(sample, ["Oslo", "Os", "Bergen"])
+    ('Oslo',)
+    """
+    text = fold(" ".join((sample.headline, *sample.paragraphs)))
+    return tuple(name for name in names if re.search(rf"(?<!\w){re.escape(entity_key(name))}(?!\w)", text))

@@ -15,11 +15,9 @@ HEADINGS = {
     "rouge": "ROUGE-L",
     "cider": "CIDEr",
     "meteor": "METEOR",
-    "entity_precision": "entity P",
-    "entity_recall": "entity R",
-    "entity_f1": "entity F1",
     "type_token_ratio": "TTR",
 }
+_RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
 PLAIN = frozenset({"words", "reference_words"})
 """Columns that hold no fraction: printed as they are, not times 100."""
 
@@ -42,7 +40,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, d
     table = Table(box=box.MARKDOWN)
     for key in columns:
         text = any(isinstance(row.get(key), str) for row in rows)
-        table.add_column(HEADINGS.get(key, key.replace("_", " ")), justify="left" if text else "right")
+        table.add_column(_heading(key), justify="left" if text else "right")
     for row in rows:
         table.add_row(*(_cell(key, row.get(key), decimals) for key in columns))
     # Far wider than any table: rich would otherwise break the lines at the terminal's width.
@@ -50,6 +48,14 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, d
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines() if line.strip())
+
+
+def _heading(key: str) -> str:
+    """'person_f1' -> 'PERSON F1': labels as OntoNotes writes them."""
+    label, _, ratio = key.rpartition("_")
+    if label and ratio in _RATIOS:
+        return f"{label if label == 'entity' else label.upper()} {_RATIOS[ratio]}"
+    return HEADINGS.get(key, key.replace("_", " "))
 
 
 def _cell(key: str, value: Any, decimals: int) -> str:

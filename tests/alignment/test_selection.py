@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ealign_plugin.alignment import selection
 from ealign_plugin.alignment.selection import (
     Selection,
+    in_article,
     noisy_oracle,
     oracle,
     parse_entities,
@@ -19,6 +20,7 @@ from ealign_plugin.alignment.selection import (
     shared_entities,
 )
 from ealign_plugin.entities import VISUAL_LABELS, entity_key
+from ealign_plugin.news import NewsSample
 
 SEEDS = st.integers(0, 10_000).map(random.Random)
 SHARE = st.floats(0, 1)
@@ -196,3 +198,21 @@ def test_the_target_of_the_entity_task_is_read_back(sample, separator):
     names = shared_entities(sample)
     assume(names)
     assert parse_entities(separator.join(names), separator) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Ana Ruiz", True),
+        ("ana ruiz", True),
+        ("the Oslo", True),
+        ("Os", False),
+        ("Bergen", False),
+        ("Ruiz Ana", False),
+    ],
+)
+def test_names_that_the_article_does_not_tell_are_dropped(name, told):
+    sample = NewsSample(
+        key="a", split="test", caption="Bergen", headline="", paragraphs=("Ana\nRuiz left.", "Oslo’s rain.")
+    )
+    assert in_article(sample, [name]) == ((name,) if told else ())
