@@ -22,12 +22,12 @@ import random
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import webdataset as wds
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor, stack
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -101,6 +101,8 @@ def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | N
                 )
             if size is not None:
                 image.draft("RGB", (size, size))
+            with _cut_off_is_an_error():
+                image.load()
             with suppress(Exception):  # a broken EXIF block makes no broken picture
                 ImageOps.exif_transpose(image, in_place=True)
             if image.has_transparency_data:
@@ -113,6 +115,16 @@ def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | N
         raise UserError(f"{name}: it is no picture in a known format") from None
     except Exception as error:  # of whatever type: struct.error, TypeError ... escape Pillow on broken files
         raise UserError(f"{name}: the picture cannot be read ({error})") from None
+
+
+@contextmanager
+def _cut_off_is_an_error() -> Iterator[None]:
+    """LAVIS tells Pillow, for the whole process, to fill cut-off pictures up with grey."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 class ShuffledSamples(IterableDataset):

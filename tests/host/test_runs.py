@@ -151,6 +151,8 @@ def test_ctrl_c_ends_a_run_in_one_line_and_leaves_no_half_written_file(installed
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever runs the tests in the background has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: list(tmp_path.rglob("checkpoint_best.safetensors")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
