@@ -374,10 +374,13 @@ class _whole:
         self.path, self.part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
 
     def __enter__(self) -> Path:
+        self.part.touch()
+        self.mode = self.part.stat().st_mode  # as the user's umask has it; safetensors closes files to others
         return self.part
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         if kind is None:
+            os.chmod(self.part, self.mode)
             os.replace(self.part, self.path)
         else:
             self.part.unlink(missing_ok=True)

@@ -222,6 +222,13 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(make, monkeypatch):
     assert not [file for file in runner.output_dir.iterdir() if file.name.startswith(".")]
 
 
+def test_checkpoints_have_the_permissions_of_other_files(make):
+    runner = make(Task([0.1, 0.2, 0.3]))
+    runner.train()
+    modes = {file.stat().st_mode for file in runner.output_dir.iterdir() if file.is_file()}
+    assert len(modes) == 1
+
+
 def test_several_data_sets_are_refused_in_one_line(make):
     runner = make(Task(), datasets={"one": {"train": Numbers()}, "two": {"train": Numbers()}})
     with pytest.raises(UserError, match="found one, two for train"):

@@ -20,7 +20,7 @@ PASS_ROUNDS = 60
 
 def seconds(python: str | Path, code: str) -> float:
     start = time.perf_counter()
-    subprocess.run([str(python), "-c", code], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([str(python), "-c", code], check=True, capture_output=True)
     return time.perf_counter() - start
 
 
