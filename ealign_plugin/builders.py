@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,25 @@ class NewsBuilder(BaseDatasetBuilder):
         Raises:
             UserError: a mistake in the config, told before any shard is made; or shards that cannot be read.
         """
-        values: dict[str, Any] = OmegaConf.to_container(self.config, resolve=True)
-        run = getattr(registry.get("configuration", no_warning=True), "run_cfg", {})
-        mixer = TaskMixer(
-            recipe=Recipe().changed(values["recipe"]),
-            templates=_templates(values["templates"]),
-            batch_size=values["batch_size"] or run.get("batch_size_train", 32),
-            seed=values["seed"] if values["seed"] is not None else run.get("seed", 0),
-            phases=values["phases"],
-        )
+        self.mixer  # noqa: B018  its mistakes are told before shards are made
         if is_main_process():
             self.prepare()
         if dist.is_available() and dist.is_initialized():
             dist.barrier()
-        return self.build(mixer)
+        return self.build()
+
+    @cached_property
+    def mixer(self) -> TaskMixer:
+        """What the config says of recipe, phases and templates."""
+        values: dict[str, Any] = OmegaConf.to_container(self.config, resolve=True)
+        run = getattr(registry.get("configuration", no_warning=True), "run_cfg", {})
+        return TaskMixer(
+            recipe=Recipe().changed(values["recipe"]),
+            templates=Templates().changed(values["templates"]),
+            batch_size=values["batch_size"] or run.get("batch_size_train", 32),
+            seed=values["seed"] if values["seed"] is not None else run.get("seed", 0),
+            phases=values["phases"],
+        )
 
     def prepare(self) -> None:
         """Make the shards where they can be made; called in one process, before the others read."""
@@ -68,7 +73,7 @@ class NewsBuilder(BaseDatasetBuilder):
             )
         return Path(storage).expanduser()
 
-    def build(self, mixer: TaskMixer) -> dict[str, Any]:
+    def build(self) -> dict[str, Any]:
         """Read the index and lay out the splits; nothing is decoded yet."""
         self.build_processors()
         index = ShardIndex.load(self.folder())
@@ -76,10 +81,10 @@ class NewsBuilder(BaseDatasetBuilder):
         datasets: dict[str, Any] = {}
         for split, shards in index.shards.items():
             if split == "train":
-                mixer.text_processor = self.text_processors["train"]
+                self.mixer.text_processor = self.text_processors["train"]
                 datasets[split] = training_stream(
                     shards,
-                    mixer,
+                    self.mixer,
                     image_processor=self.vis_processors["train"],
                     window=self.config.shuffle_shards,
                     rank=get_rank(),
@@ -91,7 +96,7 @@ class NewsBuilder(BaseDatasetBuilder):
                     index,
                     split,
                     image_processor=self.vis_processors["eval"],
-                    templates=mixer.templates,
+                    templates=self.mixer.templates,
                     limit=self.config.limit.get(split),
                     other_image=split == "test" and self.config.other_image,
                 )
@@ -116,11 +121,3 @@ class MicroNewsBuilder(NewsBuilder):
         if self.config.build_info.get(self.data_type).storage:
             return super().folder()
         return cache_root() / f"micronews-{self.config.world.seed}"
-
-
-def _templates(values: dict[str, Any]) -> Templates:
-    names = {field.name for field in fields(Templates)}
-    for name in values:
-        if name not in names:
-            raise UserError(f"templates: unknown key {name!r}; known are {', '.join(sorted(names))}")
-    return Templates(**values)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,10 +21,10 @@ from typing import Any
 
 import torch
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process, main_process
-from lavis.datasets.data_utils import reorg_datasets_by_split
+from lavis.datasets.data_utils import apply_to_sample, reorg_datasets_by_split
 from lavis.runners.runner_iter import RunnerIter
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
@@ -33,7 +32,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
-from ealign_plugin.shards.write import write_whole
+from ealign_plugin.shards.write import whole, write_whole
 
 
 @registered("runner", "ealign_runner")
@@ -184,7 +183,7 @@ class EalignRunner(RunnerIter):
         loader = self._train_stream()
         clip = float(self.config.run_cfg.get("clip_grad_norm") or 0)
         model = self.model.train()
-        window, whole = _Means(), _Means()
+        window, inner_epoch = _Means(), _Means()
         started, tokens = time.time(), 0.0
         for iteration in range(first, end):
             self.lr_scheduler.step(
@@ -193,21 +192,22 @@ class EalignRunner(RunnerIter):
             )
             self.optimizer.zero_grad(set_to_none=True)
             for _ in range(self.accum_grad_iters):
-                batch = _to(next(loader), self.device)
+                batch = apply_to_sample(lambda x: x.to(self.device, non_blocking=True), next(loader))
                 with torch.autocast(
                     self.device.type, torch.bfloat16, enabled=bool(self.config.run_cfg.get("amp"))
                 ):
                     loss = self.task.train_step(model=model, samples=batch)
                 (loss / self.accum_grad_iters).backward()
-                losses = {"loss": loss.detach(), **getattr(self.task, "losses", {})}
-                if not math.isfinite(losses["loss"].item()):
+                parts = {"loss": loss.detach(), **getattr(self.task, "losses", {})}
+                losses = {name: float(value) for name, value in parts.items()}
+                if not math.isfinite(losses["loss"]):
                     raise UserError(
-                        f"iteration {iteration}: the loss is {losses['loss'].item()}; "
+                        f"iteration {iteration}: the loss is {losses['loss']}; "
                         f"lower run.init_lr or look at the samples {', '.join(batch.get('key', [])[:5])}"
                     )
                 window.add(losses)
-                whole.add(losses)
-                tokens += float(losses.get("tokens", 0.0))
+                inner_epoch.add(losses)
+                tokens += losses.get("tokens", 0.0)
             if clip:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             self.optimizer.step()
@@ -221,7 +221,7 @@ class EalignRunner(RunnerIter):
                 bar.set_postfix_str(
                     ", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed
                 )
-        return {"iters": end, **whole.take()}
+        return {"iters": end, **inner_epoch.take()}
 
     def _train_stream(self) -> Iterator[dict[str, Any]]:
         """The training batches, from where the run stands.
@@ -287,7 +287,7 @@ class EalignRunner(RunnerIter):
     def _save_weights(self, path: Path) -> None:
         model = self.unwrap_dist_model(self.model)
         weights = model.trainable_state() if hasattr(model, "trainable_state") else model.state_dict()
-        with _whole(path) as part:
+        with whole(path) as part:
             save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part)
 
     @main_process
@@ -305,7 +305,7 @@ class EalignRunner(RunnerIter):
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        with _whole(_state_path(path)) as part:
+        with whole(_state_path(path)) as part:
             torch.save(state, part)
 
     def _load_weights(self, path: Path) -> None:
@@ -357,37 +357,14 @@ class _Means:
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = defaultdict(list)
 
-    def add(self, values: dict[str, Tensor | float]) -> None:
+    def add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self.values[name].append(float(value))
+            self.values[name].append(value)
 
     def take(self) -> dict[str, float]:
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
         self.values.clear()
         return means
-
-
-class _whole:
-    """Write to a path beside the target, which gets its name only when all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> Path:
-        self.part.touch()
-        self.mode = self.part.stat().st_mode  # as the user's umask has it; safetensors closes files to others
-        return self.part
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if kind is None:
-            os.chmod(self.part, self.mode)
-            os.replace(self.part, self.path)
-        else:
-            self.part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(
-                f"{self.path}: it cannot be written ({error.strerror}); make room or choose another folder"
-            )
 
 
 def _state_path(path: Path) -> Path:
@@ -396,7 +373,3 @@ def _state_path(path: Path) -> Path:
 
 def _short(name: str) -> str:
     return name.removeprefix("loss_")
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in value.items()}

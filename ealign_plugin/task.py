@@ -22,12 +22,13 @@ from typing import Any
 import torch
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process
 from lavis.common.registry import registry
+from lavis.datasets.data_utils import apply_to_sample
 from lavis.tasks.base_task import BaseTask
 from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from ealign_plugin.alignment.context import NEED_SELECTION, build_context, check_strategy
+from ealign_plugin.alignment.context import build_context, check_strategy
 from ealign_plugin.alignment.instructions import Templates
 from ealign_plugin.alignment.selection import (
     Selection,
@@ -159,9 +160,8 @@ class NewsCaptioning(BaseTask):
         """Both passes over a split; one record a photo and context."""
         device = next(model.parameters()).device
         records: list[dict[str, Any]] = []
-        size = len(data_loader) if hasattr(data_loader, "__len__") else None
-        for batch in tqdm(data_loader, "Evaluation", size, unit="batch", disable=not is_main_process()):
-            records += self.valid_step(model, {k: _to(v, device) for k, v in batch.items()})
+        for batch in tqdm(data_loader, "Evaluation", unit="batch", disable=not is_main_process()):
+            records += self.valid_step(model, apply_to_sample(lambda x: x.to(device), batch))
         return records
 
     def valid_step(self, model: Any, samples: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ class NewsCaptioning(BaseTask):
                     "run.shuffled_images: the data set gives no other_image; set its other_image: true"
                 )
             others = self._two_passes(
-                model, samples["other_image"], samples["sample"], contexts_main(contexts)
+                model, samples["other_image"], samples["sample"], [main_context(contexts)]
             )
             records += [{**record, "context": record["context"] + SHUFFLED} for record in others]
         return records
@@ -238,7 +238,7 @@ class NewsCaptioning(BaseTask):
             sample,
             strategy,
             words=self.run["context_words"],
-            selection=selection if strategy in NEED_SELECTION else None,
+            selection=selection,
             names_label=self._templates.names_label,
             separator=self._templates.separator,
         )
@@ -278,7 +278,7 @@ class NewsCaptioning(BaseTask):
         names = list(dict.fromkeys(record["context"] for record in records))
         meteor = None if self._full and find_java() else False
         rows = {name: self._figures([r for r in records if r["context"] == name], meteor) for name in names}
-        main = names[0] if not self._full else contexts_main(names)[0]
+        main = names[0] if not self._full else main_context(names)
         report = {
             "split": split_name,
             "samples": sum(record["context"] == names[0] for record in records),
@@ -384,17 +384,13 @@ class NewsCaptioning(BaseTask):
         return text
 
 
-def contexts_main(contexts: Sequence[str]) -> list[str]:
+def main_context(contexts: Sequence[str]) -> str:
     """The context that stands for a run: ``refined`` where it is evaluated, else the first."""
-    return ["refined"] if "refined" in contexts else list(contexts[:1])
+    return "refined" if "refined" in contexts else contexts[0]
 
 
 def _three(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _gather(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

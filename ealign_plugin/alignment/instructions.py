@@ -90,6 +90,15 @@ class Templates:
                 "names hold spaces themselves"
             )
 
+    def changed(self, changes: Mapping[str, object]) -> Templates:
+        """The templates with some of the texts replaced.
+
+        Raises:
+            UserError: a name that no templates have.
+        """
+        _check_names(self, changes, "templates")
+        return replace(self, **changes)  # type: ignore[arg-type]
+
     def caption_prompt(self, context: str) -> tuple[str, str]:
         """Instruction and question of the caption task."""
         return _fill(self.caption, _CONTEXT, context)
@@ -170,12 +179,16 @@ class Recipe:
         Raises:
             UserError: a name that no recipe has.
         """
-        known = {f.name for f in fields(self)}
-        for name in changes:
-            if name not in known:
-                raise UserError(f"recipe: unknown key {name!r}; known are {', '.join(sorted(known))}")
+        _check_names(self, changes, "recipe")
         # An empty mapping of shares in a config means: as it was.
         return replace(self, **{k: v for k, v in changes.items() if v != {}})  # type: ignore[arg-type]
+
+
+def _check_names(record: Templates | Recipe, changes: Mapping[str, object], where: str) -> None:
+    known = {f.name for f in fields(record)}
+    for name in changes:
+        if name not in known:
+            raise UserError(f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}")
 
 
 def examples(

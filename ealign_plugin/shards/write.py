@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,52 +74,53 @@ def write_index(
         "source": source,
         "ner": dict(ner),
         "options": dict(options),
-        "splits": {split: rows for split, rows in splits.items()},
+        "splits": dict(splits),
     }
     write_whole(folder / INDEX_NAME, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to beside the target, which gets the target's name only when all went well.
+
+    Raises:
+        UserError: the folder cannot be written, or is full.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        part.touch()
+        mode = part.stat().st_mode  # as the user's umask has it; safetensors closes files to others
+        yield part
+        os.chmod(part, mode)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path}: it cannot be written ({error.strerror}); choose another folder") from None
+        raise UserError(
+            f"{path}: it cannot be written ({error.strerror}); make room or choose another folder"
+        ) from None
     finally:
-        _remove(part)
+        with contextlib.suppress(OSError):  # it was renamed, or could not be made in the first place
+            part.unlink()
 
 
-def _remove(part: Path) -> None:
-    with contextlib.suppress(OSError):  # it was renamed, or could not be made in the first place
-        part.unlink()
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all."""
+    with whole(path) as part, open(part, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_shard(samples: list[tuple[NewsSample, bytes]], folder: Path, name: str) -> dict[str, Any]:
-    part = folder / f".{name}.{os.getpid()}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with whole(folder / name) as part:
         # Times and owners would make equal samples differ in bytes.
         with open(part, "wb") as file, wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as tar:
             for sample, jpeg in samples:
                 record = json.dumps(sample.to_json(), ensure_ascii=False, separators=(",", ":"))
                 tar.write({"__key__": sample.key, "jpg": jpeg, "json": record.encode()})
-        row = {
+        return {
             "name": name,
             "samples": len(samples),
             "bytes": part.stat().st_size,
             "sha256": hashlib.sha256(part.read_bytes()).hexdigest(),
         }
-        os.replace(part, folder / name)
-        return row
-    except OSError as error:
-        raise UserError(
-            f"{folder / name}: it cannot be written ({error.strerror}); choose another folder"
-        ) from None
-    finally:
-        _remove(part)
