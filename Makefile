@@ -1,5 +1,6 @@
 # make train   train and evaluate the embedded default, about a quarter of an hour on two cores
 # make test    all tests
+# make test-ray  the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
 # make lint    ruff and mypy
 # make bench   every script in projects/benchmarks
 # make clean   removes .venv, builds and caches; keeps output/
@@ -14,7 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 HOOK := ealign_plugin/host/startup
 
-.PHONY: train test lint bench clean
+.PHONY: train test test-ray lint bench clean
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -22,6 +23,10 @@ train: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest
+
+test-ray: $(STAMP)
+	$(PIP) install --no-deps -r requirements-ray.lock
+	$(PY) -m pytest tests/shards/test_ray.py
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -11,6 +11,7 @@ from lavis.common.dist_utils import get_rank, get_world_size, is_main_process
 from lavis.common.registry import registry
 from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder
 from omegaconf import OmegaConf
+from upath import UPath
 
 from ealign_plugin.alignment.instructions import Recipe, Templates
 from ealign_plugin.entities import load_ner
@@ -18,7 +19,9 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.host.cache import cache_root
 from ealign_plugin.host.registration import registered
 from ealign_plugin.micronews.make import make_micronews
+from ealign_plugin.news import SPLITS
 from ealign_plugin.shards.index import ShardIndex
+from ealign_plugin.shards.paths import as_path
 from ealign_plugin.shards.stream import EvaluationSamples, TaskMixer, training_stream
 
 CONFIGS = Path(__file__).parent / "configs" / "datasets"
@@ -33,6 +36,8 @@ class NewsBuilder(BaseDatasetBuilder):
     """
 
     DATASET_CONFIG_DICT = {"default": str(CONFIGS / "ealign_news.yaml")}
+    SOURCE = ""
+    """Reader of `ealign prepare` whose shards are looked for in the cache where no folder is configured."""
 
     def build_datasets(self) -> dict[str, Any]:
         """The data sets of the splits that the shards have.
@@ -40,7 +45,7 @@ class NewsBuilder(BaseDatasetBuilder):
         Raises:
             UserError: a mistake in the config, told before any shard is made; or shards that cannot be read.
         """
-        self.mixer  # noqa: B018  its mistakes are told before shards are made
+        self.mixer, self.splits  # noqa: B018  their mistakes are told before shards are made
         if is_main_process():
             self.prepare()
         if dist.is_available() and dist.is_initialized():
@@ -60,18 +65,40 @@ class NewsBuilder(BaseDatasetBuilder):
             phases=values["phases"],
         )
 
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the config asks for, of those that the shards have."""
+        splits = tuple(self.config.get("splits") or SPLITS)
+        for split in splits:
+            if split not in SPLITS:
+                raise UserError(
+                    f"datasets.<name>.splits: one of {', '.join(SPLITS)} was expected, found {split!r}"
+                )
+        return splits
+
     def prepare(self) -> None:
         """Make the shards where they can be made; called in one process, before the others read."""
 
-    def folder(self) -> Path:
-        """The folder of shards; a relative path starts at the working directory."""
+    def folder(self) -> Path | UPath:
+        """The configured folder (a relative path starts at the working directory), else that in the cache.
+
+        Raises:
+            UserError: none is configured, and there is none in the cache.
+        """
         storage = self.config.build_info.get(self.data_type).storage
-        if not storage:
+        if storage:
+            return as_path(storage)
+        key = f"datasets.ealign_{self.SOURCE or 'news'}.build_info.{self.data_type}.storage"
+        if not self.SOURCE:
+            raise UserError(f"{key}: no folder of shards given; set it to a folder that holds index.json")
+        folder = cache_root() / self.SOURCE
+        if not folder.is_dir():
             raise UserError(
-                "datasets.ealign_news.build_info.images.storage: no folder of shards given; "
-                "set it to a folder that holds index.json"
+                f"{key}: empty, and there is no {folder}; make the shards by `ealign prepare {self.SOURCE} "
+                f"PATH --images PHOTOS --out {folder}` (the head of {self.DATASET_CONFIG_DICT['default']} "
+                "says what to download), or set it to a folder of shards"
             )
-        return Path(storage).expanduser()
+        return folder
 
     def build(self) -> dict[str, Any]:
         """Read the index and lay out the splits; nothing is decoded yet."""
@@ -80,6 +107,8 @@ class NewsBuilder(BaseDatasetBuilder):
         load_ner(index.ner["name"])  # whoever evaluates needs the same model: say so before the training
         datasets: dict[str, Any] = {}
         for split, shards in index.shards.items():
+            if split not in self.splits:
+                continue
             if split == "train":
                 self.mixer.text_processor = self.text_processors["train"]
                 datasets[split] = training_stream(
@@ -103,6 +132,30 @@ class NewsBuilder(BaseDatasetBuilder):
         return datasets
 
 
+@registered("builder", "ealign_goodnews")
+class GoodNewsBuilder(NewsBuilder):
+    """GoodNews; the head of its YAML says what to download and how to make the shards."""
+
+    DATASET_CONFIG_DICT = {"default": str(CONFIGS / "ealign_goodnews.yaml")}
+    SOURCE = "goodnews"
+
+
+@registered("builder", "ealign_nytimes800k")
+class NYTimes800kBuilder(NewsBuilder):
+    """NYTimes800k; the head of its YAML says what to download and how to make the shards."""
+
+    DATASET_CONFIG_DICT = {"default": str(CONFIGS / "ealign_nytimes800k.yaml")}
+    SOURCE = "nytimes800k"
+
+
+@registered("builder", "ealign_visualnews")
+class VisualNewsBuilder(NewsBuilder):
+    """VisualNews; the head of its YAML says what to download and how to make the shards."""
+
+    DATASET_CONFIG_DICT = {"default": str(CONFIGS / "ealign_visualnews.yaml")}
+    SOURCE = "visualnews"
+
+
 @registered("builder", "ealign_micronews")
 class MicroNewsBuilder(NewsBuilder):
     """MicroNews, the embedded world; its shards are made on first use."""
@@ -118,6 +171,6 @@ class MicroNewsBuilder(NewsBuilder):
 
     def folder(self) -> Path:
         """The configured folder, else one in the cache, named by the world's seed."""
-        if self.config.build_info.get(self.data_type).storage:
-            return super().folder()
+        if storage := self.config.build_info.get(self.data_type).storage:
+            return Path(storage).expanduser()
         return cache_root() / f"micronews-{self.config.world.seed}"

@@ -15,13 +15,14 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process, main_process
-from lavis.datasets.data_utils import apply_to_sample, reorg_datasets_by_split
+from lavis.datasets.data_utils import apply_to_sample
 from lavis.runners.runner_iter import RunnerIter
 from safetensors.torch import save_file
 from torch import nn
@@ -32,6 +33,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
+from ealign_plugin.shards.batches import TrainingBatches
 from ealign_plugin.shards.write import whole, write_whole
 
 
@@ -50,13 +52,12 @@ class EalignRunner(RunnerIter):
     _model: nn.Module
     _wrapped_model: nn.Module | None
     _optimizer: torch.optim.Optimizer | None
-    _dataloaders: dict[str, DataLoader[Any]] | None
+    _dataloaders: dict[str, Iterable[Any]] | None
 
     def __init__(self, cfg: Any, task: Any, model: nn.Module, datasets: dict[str, Any], job_id: str) -> None:
         super().__init__(cfg, task, model, datasets, job_id)
         self.history: list[dict[str, Any]] = []
         self.best_iters, self.best_metric = 0, -math.inf
-        self._stream: Iterator[dict[str, Any]] | None = None
         if is_main_process():
             handler = logging.FileHandler(Path(self.output_dir) / "console.log", encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
@@ -99,39 +100,73 @@ class EalignRunner(RunnerIter):
     # Data
 
     @property
-    def dataloaders(self) -> dict[str, DataLoader[Any]]:
-        """One loader a split.
+    def dataloaders(self) -> dict[str, Iterable[Any]]:
+        """One loader a split; the training's mixes all data sets that have one.
 
         Mends RunnerIter.dataloaders and RunnerBase.create_loaders: PrefetchLoader needs CUDA; a stream
         becomes an iterator that is empty the second time; ranks pad their part of an evaluation split with
-        duplicates; train_dataset_ratios reads a name before its assignment.
+        duplicates; train_dataset_ratios reads a name before its assignment, and each rank draws for itself;
+        without it the first endless stream is the only one that is read.
         """
         if self._dataloaders is None:
-            by_split = reorg_datasets_by_split(self.datasets)
-            several = [split for split, parts in by_split.items() if len(parts) > 1]
-            if several:
-                raise UserError(
-                    f"datasets: found {', '.join(self.datasets)} for {', '.join(several)}, one data set "
-                    "a split expected by ealign_runner; leave one"
+            run = self.config.run_cfg
+            train = {name: parts["train"] for name, parts in self.datasets.items() if "train" in parts}
+            loaders: dict[str, Iterable[Any]] = {}
+            if train:
+                loaders["train"] = TrainingBatches(
+                    {name: self._training_loader(part) for name, part in train.items()},
+                    weights=run.get("train_dataset_ratios"),
+                    seed=int(run.seed),
+                    world_size=get_world_size(),
                 )
-            self.datasets = {split: parts[0] for split, parts in by_split.items()}
-            self._dataloaders = {split: self._loader(split, part) for split, part in self.datasets.items()}
+            evaluated = self._evaluated()
+            loaders |= {split: self._evaluation_loader(part) for split, part in evaluated.items()}
+            self.datasets, self._dataloaders = {"train": train, **evaluated}, loaders
         return self._dataloaders
 
-    def _loader(self, split: str, dataset: Dataset[Any]) -> DataLoader[Any]:
-        run = self.config.run_cfg
-        if split in self.train_splits:
-            workers = int(run.num_workers)
-            return DataLoader(
-                dataset,
-                batch_size=int(run.batch_size_train),
-                num_workers=workers,
-                pin_memory=self.cuda_enabled,
-                persistent_workers=workers > 0,
+    @property
+    def train_loader(self) -> TrainingBatches:
+        """The training batches.
+
+        Raises:
+            UserError: no data set has a training split.
+        """
+        loader = self.dataloaders.get("train")
+        if not isinstance(loader, TrainingBatches):
+            raise UserError(
+                "datasets: found no split 'train' in any of them; add a data set that has one (look at "
+                "datasets.<name>.splits), or set run.evaluate: true"
             )
+        return loader
+
+    def _evaluated(self) -> dict[str, Dataset[Any]]:
+        """The data set of each split but the training's."""
+        found: dict[str, Dataset[Any]] = {}
+        for split in sorted({split for parts in self.datasets.values() for split in parts} - {"train"}):
+            names = [name for name, parts in self.datasets.items() if split in parts]
+            if len(names) > 1 and split in (*self.valid_splits, *self.test_splits):
+                raise UserError(
+                    f"datasets: found {', '.join(names)} for {split!r}, one data set expected; leave the "
+                    f"split out of the others by datasets.<name>.splits ({names[-1]}: splits: [train])"
+                )
+            found[split] = self.datasets[names[0]][split]
+        return found
+
+    def _training_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
+        run = self.config.run_cfg
+        workers = int(run.num_workers)
         return DataLoader(
             dataset,
-            batch_size=int(run.batch_size_eval),
+            batch_size=int(run.batch_size_train),
+            num_workers=workers,
+            pin_memory=self.cuda_enabled,
+            persistent_workers=workers > 0,
+        )
+
+    def _evaluation_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=int(self.config.run_cfg.batch_size_eval),
             pin_memory=self.cuda_enabled,
             collate_fn=getattr(dataset, "collater", None),
             sampler=RankSampler(dataset, get_rank(), get_world_size()),
@@ -180,7 +215,7 @@ class EalignRunner(RunnerIter):
         CUDA, only fp16 autocast.
         """
         end = min(first + self.iters_per_inner_epoch, self.max_iters)
-        loader = self._train_stream()
+        batches = iter(self.train_loader)
         clip = float(self.config.run_cfg.get("clip_grad_norm") or 0)
         model = self.model.train()
         window, inner_epoch = _Means(), _Means()
@@ -192,7 +227,7 @@ class EalignRunner(RunnerIter):
             )
             self.optimizer.zero_grad(set_to_none=True)
             for _ in range(self.accum_grad_iters):
-                batch = apply_to_sample(lambda x: x.to(self.device, non_blocking=True), next(loader))
+                batch = apply_to_sample(lambda x: x.to(self.device, non_blocking=True), next(batches))
                 with torch.autocast(
                     self.device.type, torch.bfloat16, enabled=bool(self.config.run_cfg.get("amp"))
                 ):
@@ -222,20 +257,6 @@ class EalignRunner(RunnerIter):
                     ", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed
                 )
         return {"iters": end, **inner_epoch.take()}
-
-    def _train_stream(self) -> Iterator[dict[str, Any]]:
-        """The training batches, from where the run stands.
-
-        Mends RunnerIter's resume, which starts the data again from the beginning.
-        """
-        if self._stream is None:
-            self._stream = iter(self.train_loader)
-            behind = self.start_iters * self.accum_grad_iters
-            for _ in tqdm(
-                range(behind), "Fast-forward", unit="batch", disable=not behind or not is_main_process()
-            ):
-                next(self._stream)
-        return self._stream
 
     def _validate(self, split: str, iters: int) -> None:
         log = self.eval_epoch(split_name=split, cur_epoch=iters, skip_reload=True)
@@ -290,12 +311,16 @@ class EalignRunner(RunnerIter):
         with whole(path) as part:
             save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part)
 
-    @main_process
     def _save_checkpoint(self, cur_iters: int, is_best: bool = False) -> None:
-        """Weights, then what a resumed run needs beside them.
+        """Weights, then what a resumed run needs beside them; to be called by all processes.
 
-        Mends RunnerIter._save_checkpoint: written in place and pickled.
+        Mends RunnerIter._save_checkpoint: written in place and pickled; the data begin anew.
         """
+        streams = _of_all_ranks(self.train_loader.state())
+        if is_main_process():
+            self._write_checkpoint(cur_iters, streams)
+
+    def _write_checkpoint(self, cur_iters: int, streams: list[str]) -> None:
         path = Path(self.output_dir) / "checkpoint_last.safetensors"
         self._save_weights(path)
         state = {
@@ -304,6 +329,7 @@ class EalignRunner(RunnerIter):
             "best_metric": self.best_metric,
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "streams": streams,
         }
         with whole(_state_path(path)) as part:
             torch.save(state, part)
@@ -332,6 +358,13 @@ class EalignRunner(RunnerIter):
             raise UserError(
                 f"{state_path}: it cannot be read ({type(error).__name__}); use another checkpoint"
             ) from None
+        if "streams" not in state:
+            raise UserError(
+                f"{state_path}: the place of the training data (streams) is missing, an older ealign-plugin "
+                "wrote it; start anew from the weights by model.load_finetuned and model.finetuned"
+            )
+        streams = state["streams"]
+        self.train_loader.resume(streams[min(get_rank(), len(streams) - 1)])  # it checks the processes too
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         self.start_iters = int(state["iters"])
@@ -365,6 +398,14 @@ class _Means:
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
         self.values.clear()
         return means
+
+
+def _of_all_ranks(value: str) -> list[str]:
+    """The value of each process, in order of rank."""
+    values = [value] * get_world_size()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def _state_path(path: Path) -> Path:

@@ -14,7 +14,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.processors import MEAN, STD, ImageProcessor, TextProcessor
-from ealign_plugin.shards.stream import open_image
+from ealign_plugin.shards.images import open_image
 
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 

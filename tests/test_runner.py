@@ -229,9 +229,88 @@ def test_checkpoints_have_the_permissions_of_other_files(make):
     assert len(modes) == 1
 
 
-def test_several_data_sets_are_refused_in_one_line(make):
-    runner = make(Task(), datasets={"one": {"train": Numbers()}, "two": {"train": Numbers()}})
-    with pytest.raises(UserError, match="found one, two for train"):
+def test_a_checkpoint_without_the_place_of_the_data_is_refused(make):
+    first = make(Task([0.1, 0.2, 0.3]))
+    first.train()
+    path = first.output_dir / "checkpoint_last.state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["streams"]
+    torch.save(state, path)
+    runner = make(Task(), resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"))
+    with pytest.raises(UserError, match=r"the place of the training data \(streams\) is missing"):
+        runner.train()
+
+
+def test_a_checkpoint_of_other_processes_is_refused(make):
+    first = make(Task([0.1, 0.2, 0.3]))
+    first.train()
+    path = first.output_dir / "checkpoint_last.state.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save(
+        {
+            **state,
+            "streams": [text.replace('"processes": 1', '"processes": 2') for text in state["streams"] * 2],
+        },
+        path,
+    )
+    runner = make(Task(), resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"))
+    with pytest.raises(UserError, match="processes: 2 when the checkpoint was saved, 1 now"):
+        runner.train()
+
+
+class Constant(Numbers):
+    """x = 1 or x = 2: a batch tells its data set by its loss."""
+
+    def __init__(self, x: float) -> None:
+        self.x = x
+
+    def __iter__(self):
+        while True:
+            yield {"x": torch.full((1,), self.x)}
+
+
+@pytest.mark.parametrize(("ratios", "expected"), [(None, {9.0, 36.0}), ({"one": 1, "two": 0}, {9.0})])
+def test_batches_come_from_all_data_sets_by_their_weights(make, ratios, expected):
+    sets = {"one": {"train": Constant(1.0), "val": Few()}, "two": {"train": Constant(2.0)}}
+    runner = make(Task([0.1] * 10), datasets=sets, train_dataset_ratios=ratios, test_splits=[], max_iters=20)
+    runner.optimizer.step = lambda: None  # the weight stays 0: the loss is (3 x)²
+    runner.train()
+    assert {line["loss"] for line in log(runner) if line["split"] == "step"} == expected
+
+
+def test_a_resumed_run_draws_on_from_all_data_sets(make):
+    def sets():
+        return {"one": {"train": Constant(1.0), "val": Few(), "test": Few()}, "two": {"train": Constant(2.0)}}
+
+    whole = make(Task([0.1] * 10), datasets=sets(), max_iters=20)
+    whole.train()
+    first = make(Task([0.1] * 10), datasets=sets(), max_iters=20)
+    first.max_iters = 8
+    first.train()
+    rest = make(
+        Task([0.1] * 10),
+        datasets=sets(),
+        max_iters=20,
+        resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"),
+    )
+    rest.train()
+    expected = [line for line in log(whole) if line["split"] == "step" and line["iters"] > 8]
+    assert [line for line in log(rest) if line["split"] == "step"] == expected
+    one, two = (load_file(r.output_dir / "checkpoint_last.safetensors")["w"] for r in (whole, rest))
+    assert torch.equal(one, two)
+
+
+def test_several_data_sets_of_one_evaluated_split_are_refused_in_one_line(make):
+    sets = {"one": {"train": Numbers(), "val": Few()}, "two": {"val": Few()}}
+    runner = make(Task(), datasets=sets)
+    with pytest.raises(UserError, match=r"found one, two for 'val', one data set expected.*two: splits"):
+        runner.train()
+    make(Task([]), datasets=sets, valid_splits=[], test_splits=[]).train()  # it is not evaluated
+
+
+def test_training_without_any_training_split_is_refused(make):
+    runner = make(Task(), datasets={"one": {"val": Few()}})
+    with pytest.raises(UserError, match="found no split 'train' in any of them"):
         runner.train()
 
 

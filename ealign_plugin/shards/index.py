@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upath import UPath
+
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import SCHEMA_VERSION
+from ealign_plugin.shards.paths import as_path
 
 INDEX_NAME = "index.json"
 
@@ -18,7 +21,7 @@ INDEX_NAME = "index.json"
 class Shard:
     """One tar file: where it is and how many samples it holds."""
 
-    path: Path
+    path: Path | UPath
     samples: int
 
 
@@ -33,7 +36,7 @@ class ShardIndex:
         record: The whole of ``index.json``.
     """
 
-    folder: Path
+    folder: Path | UPath
     shards: Mapping[str, tuple[Shard, ...]]
     ner: Mapping[str, str]
     record: Mapping[str, Any]
@@ -43,13 +46,13 @@ class ShardIndex:
         return sum(shard.samples for shard in self.shards.get(split, ()))
 
     @classmethod
-    def load(cls, folder: str | Path) -> ShardIndex:
+    def load(cls, folder: str | Path | UPath) -> ShardIndex:
         """Read ``index.json`` and look whether the shards it names are there.
 
         Raises:
             UserError: no such folder or index, another schema version, a missing or foreign shard.
         """
-        folder = Path(folder)
+        folder = as_path(folder) if isinstance(folder, str) else folder
         path = folder / INDEX_NAME
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of shards; make it first or correct the path")
@@ -82,7 +85,7 @@ class ShardIndex:
             raise UserError(f"{path}: a field is malformed ({error}); make the shards again") from None
 
 
-def _shard(folder: Path, item: Mapping[str, Any]) -> Shard:
+def _shard(folder: Path | UPath, item: Mapping[str, Any]) -> Shard:
     name = item["name"]
     if Path(name).name != name:
         raise UserError(f"{folder / INDEX_NAME}: shard name {name!r} leads out of its folder; refused")

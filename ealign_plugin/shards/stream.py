@@ -10,54 +10,105 @@ disks and networks see long reads and the order is a pure function of seed and e
 
 A consumer is one worker of one rank. Where there are shards enough, each takes shards of its own;
 otherwise all read the same shards and take turns.
+
+The last example of a batch tells where its consumer stands (``stream_state``, some sixty characters, kept
+by ``ealign_plugin.shards.batches``). From there the stream goes on exactly: the shards of one window are
+read again, nothing is decoded twice.
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
 import logging
-import os
 import random
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import IO, Any, NamedTuple
 
 import webdataset as wds
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, stack
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ealign_plugin.alignment.instructions import TASKS, Example, Recipe, Templates, examples
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
+from ealign_plugin.shards.images import open_image
 from ealign_plugin.shards.index import Shard, ShardIndex
-
-MAX_PIXELS = 50_000_000
-"""Larger pictures are refused before they are decoded."""
 
 ImageProcessor = Callable[[Image.Image], Tensor]
 TextProcessor = Callable[[str], str]
 
 
+class Place(NamedTuple):
+    """Where a consumer stands after a sample.
+
+    Args:
+        epoch: The epoch.
+        first: First shard of the window, in this consumer's order.
+        offset: Samples of the shuffled window that lie behind.
+        read: Samples of the epoch that lie behind, those of others among them.
+        seen: Samples that this consumer has decoded or skipped since the training began.
+        bad: Those that it skipped.
+    """
+
+    epoch: int = 0
+    first: int = 0
+    offset: int = 0
+    read: int = 0
+    seen: int = 0
+    bad: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class RawSample:
-    """A sample's bytes as they stand in a shard, and the epoch that reads them."""
+    """A sample's bytes as they stand in a shard, and the place after it in the training stream."""
 
     key: str
     image: bytes
     record: bytes
-    epoch: int = 0
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    """What a consumer needs to go on: its place, its next batch and what it owes to later ones.
+
+    Args:
+        place: After the last sample that it used; None at the very beginning.
+        batch: Number of its next batch; None at the very beginning.
+        owed: Examples of each task that are owed to later batches (see `task_quota`).
+        skip: Examples after that which were delivered, too: a loader's batch may end within the mixer's.
+    """
+
+    place: Place | None = None
+    batch: int | None = None
+    owed: tuple[float, ...] = (0.0,) * len(TASKS)
+    skip: int = 0
+
+    def to_text(self) -> str:
+        """What stands under ``stream_state``."""
+        return json.dumps([self.place, self.batch, self.owed], separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str, skip: int = 0) -> ConsumerState:
+        """Read what `to_text` wrote; empty text is the very beginning."""
+        if not text:
+            return cls(skip=skip)
+        place, batch, owed = json.loads(text)
+        return cls(Place(*place), batch, tuple(owed), skip)
 
 
 def decode(raw: RawSample, image_processor: ImageProcessor) -> tuple[NewsSample, Tensor]:
     """Bytes → record and picture; nothing in a shard is ever unpickled or run.
 
     Raises:
-        UserError: the record or the picture is missing or broken, or the picture is larger than `MAX_PIXELS`.
+        UserError: the record or the picture is missing or broken, or the picture is too large.
     """
     sample = decode_record(raw)
     if not raw.image:
@@ -80,53 +131,6 @@ def decode_record(raw: RawSample) -> NewsSample:
         raise UserError(f"sample {raw.key!r}: its JSON is broken ({error})") from None
 
 
-def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | None = None) -> Image.Image:
-    """Open a picture as RGB, upright, on white; its size is read from the header before it is decoded.
-
-    Args:
-        content: The file's bytes, or its path.
-        name: How an error calls it.
-        size: A JPEG may be decoded at a fraction of its size, no smaller than this; whole where None.
-
-    Raises:
-        UserError: it is no picture, is cut off, or is larger than `MAX_PIXELS`.
-    """
-    try:
-        source = io.BytesIO(content) if isinstance(content, bytes) else content
-        with Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{name}: the picture has {image.width}×{image.height} pixels, "
-                    f"at most {MAX_PIXELS:,} are read; make it smaller"
-                )
-            if size is not None:
-                image.draft("RGB", (size, size))
-            with _cut_off_is_an_error():
-                image.load()
-            with suppress(Exception):  # a broken EXIF block makes no broken picture
-                ImageOps.exif_transpose(image, in_place=True)
-            if image.has_transparency_data:
-                ground = Image.new("RGBA", image.size, "white")
-                return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-            return image.convert("RGB")
-    except UserError:
-        raise
-    except UnidentifiedImageError:  # Pillow's own message tells an address in memory
-        raise UserError(f"{name}: it is no picture in a known format") from None
-    except Exception as error:  # of whatever type: struct.error, TypeError ... escape Pillow on broken files
-        raise UserError(f"{name}: the picture cannot be read ({error})") from None
-
-
-@contextmanager
-def _cut_off_is_an_error() -> Iterator[None]:
-    """LAVIS tells Pillow, for the whole process, to fill cut-off pictures up with grey."""
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
 class ShuffledSamples(IterableDataset):
     """Endless raw samples of this consumer, shuffled anew each epoch (see the module's drawing).
 
@@ -145,48 +149,79 @@ class ShuffledSamples(IterableDataset):
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[RawSample]:
-        worker = get_worker_info()
-        workers = worker.num_workers if worker else 1
-        consumer = self.rank * workers + (worker.id if worker else 0)
-        consumers = self.world_size * workers
+        return self.read(*this_worker())
+
+    def read(self, worker: int, workers: int, after: Place | None = None) -> Iterator[RawSample]:
+        """The samples of one of this rank's workers, those after a place; no earlier window is opened.
+
+        Raises:
+            UserError: a shard cannot be read, or there are fewer samples than consumers.
+        """
+        consumer, consumers = self.rank * workers + worker, self.world_size * workers
         own_shards = len(self.shards) >= consumers
-        epoch = 0
+        epoch, start, offset, read, *_ = after or Place()
+        given = after is not None  # in this epoch
         while True:
-            read = given = 0
             order = random.Random(f"{self.seed}/{epoch}").sample(self.shards, len(self.shards))
             mine = order[consumer::consumers] if own_shards else order
-            for first in range(0, len(mine), self.window):
+            for first in range(start, len(mine), self.window):
                 held = [raw for shard in mine[first : first + self.window] for raw in read_shard(shard)]
                 random.Random(f"{self.seed}/{epoch}/{first}").shuffle(held)
-                for raw in held:
-                    if own_shards or read % consumers == consumer:
-                        given += 1
-                        yield RawSample(raw.key, raw.image, raw.record, epoch)
+                for at in range(offset, len(held)):
                     read += 1
+                    if own_shards or (read - 1) % consumers == consumer:
+                        given = True
+                        yield replace(held[at], place=Place(epoch, first, at + 1, read))
+                offset = 0
             if not given:
                 raise UserError(
                     f"{read} samples in {len(self.shards)} shards are too few for {consumers} readers "
                     "(processes × run.num_workers); give more samples or lower run.num_workers"
                 )
-            epoch += 1
+            epoch, start, read, given = epoch + 1, 0, 0, False
+
+
+def this_worker() -> tuple[int, int]:
+    """Number of this DataLoader worker, and of how many; the main process is worker 0 of 1."""
+    worker = get_worker_info()
+    return (worker.id, worker.num_workers) if worker else (0, 1)
 
 
 def read_shard(shard: Shard) -> Iterator[RawSample]:
-    """The samples of a shard in order, half ones too; other members than photos and records are passed over.
+    """The samples of a shard in order, half ones too; other members than photos and records are passed over,
+    which is logged once for each suffix.
 
     Raises:
         UserError: the tar file is broken.
     """
     try:
-        with open(shard.path, "rb") as file:
-            files = wds.tariterators.tar_file_expander([{"url": str(shard.path), "stream": file}])
+        with shard.path.open("rb") as file:
+            source = {"url": str(shard.path), "stream": file}
+            files = wds.tariterators.tar_file_expander([source], select_files=partial(_is_read, shard))
             for group in wds.tariterators.group_by_keys(files):
-                if "jpg" in group or "json" in group:
-                    yield RawSample(group["__key__"], group.get("jpg", b""), group.get("json", b""))
+                yield RawSample(group["__key__"], group.get("jpg", b""), group.get("json", b""))
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         # webdataset appends its own objects to the arguments, and one's address to the first.
         cause = error if isinstance(error, OSError) else str(error.args[0]).partition(" @ ")[0]
         raise UserError(f"{shard.path}: the shard cannot be read ({cause}); make it again") from None
+
+
+_passed_over: set[str] = set()  # suffixes that this process has already told of
+
+
+def _is_read(shard: Shard, name: str) -> bool:
+    """Is this member of the shard a photo or a record?"""
+    key, suffix = wds.tariterators.base_plus_ext(name)
+    suffix = suffix.lower() if key else ""
+    if suffix in ("jpg", "json"):
+        return True
+    if suffix not in _passed_over and len(_passed_over) < 10:  # a shard may hold any number of suffixes
+        _passed_over.add(suffix)
+        logging.warning(
+            "%s: %r and other members with the suffix %r are passed over, only .jpg and .json are read",
+            *(shard.path, name[-80:], suffix[-80:]),
+        )
+    return False
 
 
 @dataclass
@@ -211,12 +246,17 @@ class Decoder:
             except UserError as error:
                 self._skip(str(error))
                 continue
-            yield raw, sample, image
+            place = raw.place._replace(seen=self.seen, bad=self.skipped.total())
+            yield replace(raw, place=place), sample, image
+
+    def resume(self, place: Place) -> None:
+        """Go on counting from there."""
+        self.seen, self.skipped = place.seen, Counter({"before the training was resumed": place.bad})
 
     def _skip(self, cause: str) -> None:
         # What all samples with this defect share: without the name before and the details behind.
         self.skipped[cause.partition(": ")[2].partition(" (")[0] or cause] += 1
-        bad = sum(self.skipped.values())
+        bad = self.skipped.total()
         if bad <= 10 or bad % 100 == 0:
             logging.warning("skipped a sample (%d of %d so far): %s", bad, self.seen, cause)
         if bad > max(20, self.max_skipped * self.seen):
@@ -274,31 +314,49 @@ class TaskMixer:
         return next((recipe for until, recipe in self._recipes if batch < until), self.recipe)
 
     def __call__(self, stream: Iterable[tuple[RawSample, NewsSample, Tensor]]) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        return self.mix(stream, *this_worker())
+
+    def mix(
+        self,
+        stream: Iterable[tuple[RawSample, NewsSample, Tensor]],
+        worker: int,
+        workers: int,
+        start: ConsumerState | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The examples of one worker, from a state on; the last of each batch tells the state after it.
+
+        Raises:
+            UserError: ten thousand samples in a row gave no example of a task.
+        """
+        start = start or ConsumerState()
+        number = worker if start.batch is None else start.batch
+        owed = dict(zip(TASKS, start.owed, strict=True))
         samples = iter(stream)
-        owed = dict.fromkeys(TASKS, 0.0)
         while True:
             recipe = self.recipe_at(number)
             quota = task_quota(recipe, self.batch_size, owed)
             idle = 0
             while any(quota.values()):
                 raw, sample, image = next(samples)
-                rng = random.Random(f"{self.seed}/{number}/{raw.epoch}/{raw.key}")
+                rng = random.Random(f"{self.seed}/{number}/{raw.place.epoch}/{raw.key}")
                 made = 0
                 for task in TASKS:
                     if quota[task] > 0:
                         for example in examples(sample, task, recipe, self.templates, rng)[: quota[task]]:
                             quota[task] -= 1
                             made += 1
-                            yield self._item(example, image, raw.key)
+                            item = self._item(example, image, raw.key)
+                            if not any(quota.values()):
+                                state = ConsumerState(raw.place, number + workers, tuple(owed.values()))
+                                item["stream_state"] = state.to_text()
+                            yield item
                 idle = 0 if made else idle + 1
                 if idle > 10_000:
                     lacking = ", ".join(task for task, left in quota.items() if left)
                     raise UserError(
                         f"10,000 samples in a row gave no example of the task {lacking}; check the data"
                     )
-            number += step
+            number += workers
 
     def _item(self, example: Example, image: Tensor, key: str) -> dict[str, Any]:
         return {
@@ -308,6 +366,7 @@ class TaskMixer:
             "target": self.text_processor(example.target),
             "task": example.task,
             "key": key,
+            "stream_state": "",
         }
 
 
@@ -349,6 +408,55 @@ def task_quota(recipe: Recipe, batch_size: int, owed: dict[str, float]) -> dict[
     return quota
 
 
+class TrainingStream(wds.DataPipeline):
+    """The endless stream of single examples of a data set, which can go on where it stood.
+
+    An example is ``image`` [3, H, W], ``instruction``, ``question``, ``target``, ``task``, ``key`` and
+    ``stream_state`` (`ConsumerState` in the last example of a batch, else empty). Every ``mixer.batch_size``
+    in a row hold the recipe's mix.
+    """
+
+    def __init__(self, samples: ShuffledSamples, decoder: Decoder, mixer: TaskMixer) -> None:
+        super().__init__(samples, decoder, mixer)
+        self.samples, self.decoder, self.mixer = samples, decoder, mixer
+        self._delivered, self._consumers = 0, dict[int, ConsumerState]()
+
+    def resume(self, delivered: int, consumers: Mapping[int, ConsumerState]) -> None:
+        """Let the next iterators go on after so many batches, with the states of the workers that gave them.
+
+        DataLoader takes its batches from the workers in turn and always begins with the first.
+        """
+        self._delivered, self._consumers = delivered, dict(consumers)
+
+    def iterator1(self) -> Iterator[dict[str, Any]]:
+        """One endless pass."""
+        worker, workers = this_worker()
+        worker = (worker + self._delivered) % workers
+        start = self._consumers.get(worker, ConsumerState())
+        if start.place:
+            self.decoder.resume(start.place)
+        samples = self.decoder(self.samples.read(worker, workers, start.place))
+        source = islice(self.mixer.mix(samples, worker, workers, start), start.skip, None)
+        for stage in self.pipeline[3:]:
+            source = self.invoke(stage, source)
+        return source
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for the stream to go on exactly, by the keys of the data set's config."""
+        listed = "".join(f"{shard.path.name} {shard.samples}\n" for shard in self.samples.shards)
+        samples = sum(shard.samples for shard in self.samples.shards)
+        digest = hashlib.sha256(listed.encode()).hexdigest()[:12]
+        return {
+            "shards": f"{samples} samples in {len(self.samples.shards)} shards, sha256 {digest}",
+            "seed": self.mixer.seed,
+            "batch_size": self.mixer.batch_size,
+            "shuffle_shards": self.samples.window,
+            "recipe": asdict(self.mixer.recipe),
+            "phases": [dict(phase) for phase in self.mixer.phases],
+            "templates": asdict(self.mixer.templates),
+        }
+
+
 def training_stream(
     shards: Sequence[Shard],
     mixer: TaskMixer,
@@ -358,10 +466,9 @@ def training_stream(
     rank: int = 0,
     world_size: int = 1,
     max_skipped: float = 0.05,
-) -> wds.DataPipeline:
-    """The endless stream of single examples: ``image`` [3, H, W], ``instruction``, ``question``,
-    ``target``, ``task``, ``key``. Every ``mixer.batch_size`` in a row hold the recipe's mix."""
-    return wds.DataPipeline(
+) -> TrainingStream:
+    """The stream of one process: its part of the shards, decoded and mixed."""
+    return TrainingStream(
         ShuffledSamples(shards, seed=mixer.seed, window=window, rank=rank, world_size=world_size),
         Decoder(image_processor, max_skipped),
         mixer,
@@ -435,11 +542,11 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     def _raw(self, index: int) -> RawSample:
         shard, key, *places = self._members[index]
         try:
-            with open(shard.path, "rb") as file:
+            with shard.path.open("rb") as file:
                 image, record = (_read(file, *place) for place in places)
                 return RawSample(key, image, record)
         except OSError as error:
-            raise UserError(f"{shard.path}: the shard cannot be read ({error.strerror})") from None
+            raise UserError(f"{shard.path}: the shard cannot be read ({error.strerror or error})") from None
 
     @staticmethod
     def collater(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -459,7 +566,7 @@ def _members(shard: Shard) -> list[_Member]:
     """
     places: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with tarfile.open(shard.path, "r:") as tar:
+        with shard.path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, suffix = wds.tariterators.base_plus_ext(member.name)
                 if member.isfile() and key:
@@ -474,6 +581,6 @@ def _members(shard: Shard) -> list[_Member]:
     return members
 
 
-def _read(file: io.BufferedReader, offset: int, size: int) -> bytes:
+def _read(file: IO[bytes], offset: int, size: int) -> bytes:
     file.seek(offset)
     return file.read(size)

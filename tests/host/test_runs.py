@@ -187,6 +187,8 @@ def test_two_processes_train_and_evaluate_each_sample_once(installed, root, tmp_
     run = newest_run(tmp_path)
     records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     assert len({(record["key"], record["context"]) for record in records}) == len(records) == 12 * 5
+    # Each process reads its own part of the stream and tells its own place.
+    assert len(set(torch.load(run / "checkpoint_last.state.pt", weights_only=True)["streams"])) == 2
 
 
 SCRIPT = """
@@ -230,5 +232,6 @@ def test_load_dataset_of_lavis_knows_ours(own_cache, tmp_path, run_python, insta
     done = run_python("-c", code, python=installed("editable"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == (
-        "['test', 'train', 'val'] 12 ['image', 'instruction', 'key', 'question', 'target', 'task']"
+        "['test', 'train', 'val'] 12 "
+        "['image', 'instruction', 'key', 'question', 'stream_state', 'target', 'task']"
     )
