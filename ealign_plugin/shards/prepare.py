@@ -195,17 +195,19 @@ def _begin(out: UPath, job: Job, ner: dict[str, str]) -> ShardIndex | None:
     wanted = {"schema": SCHEMA_VERSION, "source": job.source, "ner": ner, "options": _options(job)}
     try:
         index, begun = _read_json(out / INDEX_NAME), _read_json(out / PROGRESS / "options.json")
+        nothing_done = index is None and not any(out.glob("*.tar"))
         for name, record in ((INDEX_NAME, index), (PROGRESS, begun)):
-            if record is not None and (other := _difference(record, wanted)):
+            if record is not None and not nothing_done and (other := _difference(record, wanted)):
                 raise UserError(
                     f"{out}: what is there was made with {other} ({name}); use the same options, or another "
                     "--out, or remove the folder"
                 )
         if index is not None:
             return ShardIndex.load(out)
-        if begun is None:
-            if out.is_dir() and any(out.iterdir()):
-                raise UserError(f"{out}: the folder holds other files; choose an empty or a new one")
+        if begun is None and out.is_dir() and any(out.iterdir()):
+            raise UserError(f"{out}: the folder holds other files; choose an empty or a new one")
+        if nothing_done:
+            _clear(out / PROGRESS)
             write_whole(out / PROGRESS / "options.json", json.dumps(wanted).encode())
         for left in [*out.glob(f".*{PART}"), *(out / PROGRESS).glob(f".*{PART}")]:
             left.unlink()  # of a process that was killed
@@ -271,10 +273,14 @@ def _finish(out: UPath, job: Job, ner: dict[str, str], tally: _Tally) -> ShardIn
             "captions_without_entities": tally.without_entities,
         },
     )
-    for left in [*(out / PROGRESS).iterdir()]:
-        left.unlink()
+    _clear(out / PROGRESS)
     (out / PROGRESS).rmdir()
     return ShardIndex.load(out)
+
+
+def _clear(folder: UPath) -> None:
+    for path in [*folder.iterdir()] if folder.is_dir() else []:
+        path.unlink()
 
 
 def _bar(progress: bool) -> tqdm[None]:

@@ -383,6 +383,13 @@ def test_other_options_do_not_mix_with_what_is_there(source, undisturbed, tmp_pa
         run(source, undisturbed, quality=50)
 
 
+def test_a_call_that_made_nothing_binds_nobody_to_its_options(source, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(UserError, match="no sample that can be used"):
+        run(tmp_path / "empty.jsonl", tmp_path / "out")
+    assert run(source, tmp_path / "out", quality=50).record["options"]["quality"] == 50
+
+
 def test_a_folder_with_other_files_is_left_alone(source, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match="holds other files; choose an empty or a new one"):
