@@ -117,10 +117,17 @@ class InstructBlip(NewsModel):
         """Build from a LAVIS model config (see ``configs/models/ealign_instructblip_*.yaml``).
 
         ``pretrained`` names where weights and tokenizers come from: a folder or hub id of transformers,
-        ``smol`` (two packages), or nothing: random weights.
+        ``smol`` (two packages), or nothing: random weights. ``lavis_checkpoint``, with ``language_model`` and
+        ``qformer_tokenizer``, goes before it.
         """
         source = cfg.get("pretrained")
-        if source == "smol":
+        if files := lavis_files(cfg):
+            model = cls.without_weights(cfg)
+            give_memory(model)
+            if not weights.fill_from_lavis(model, files):
+                folder = weights.fetch(cfg.language_model, key="model.language_model")
+                _fill_language_model(model.language_model, folder)
+        elif source == "smol":
             parts = smol.load()
             model = cls(
                 config=_values(cfg, SHAPE),
@@ -142,16 +149,18 @@ class InstructBlip(NewsModel):
 
     @classmethod
     def without_weights(cls, cfg: DictConfig) -> InstructBlip:
-        """The model of a folder or hub id, its parameters on the meta device; no weights are fetched."""
-        folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
-        config = weights.read_config(folder, {"instructblip"})
+        """The model of a config that names weights, on the meta device; no weights are fetched."""
+        if lavis_files(cfg):
+            parts = _lavis_parts(cfg)
+        else:
+            folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
+            parts = {
+                "config": weights.read_config(folder, {"instructblip"}),
+                "tokenizer": _prepared(weights.load_tokenizer(folder)),
+                "qformer_tokenizer": _prepared(weights.load_tokenizer(folder / "qformer_tokenizer")),
+            }
         with shapes_only():
-            return cls(
-                config=config,
-                tokenizer=_prepared(weights.load_tokenizer(folder)),
-                qformer_tokenizer=_prepared(weights.load_tokenizer(folder / "qformer_tokenizer")),
-                **_values(cfg, OPTIONS),
-            )
+            return cls(**parts, **_values(cfg, OPTIONS))
 
     def vision_features(self, images: Tensor) -> Tensor:
         return self.vision_model(pixel_values=images).last_hidden_state
@@ -207,6 +216,74 @@ def read_tokenizer(path: str | Path) -> Any:
         add_prefix_space=getattr(backend.pre_tokenizer, "add_prefix_space", False),
         split_special_tokens=True,  # an article that spells "</s>" ends nothing
     )
+
+
+def lavis_files(cfg: DictConfig) -> list[Path]:
+    """The files of ``model.lavis_checkpoint``; none where a model comes from elsewhere.
+
+    Raises:
+        UserError: a file is missing, or it is given without ``language_model`` or the other way round.
+    """
+    files = [Path(name).expanduser() for name in cfg.get("lavis_checkpoint") or ()]
+    if files and not cfg.get("language_model"):
+        raise UserError(
+            "model.language_model: nothing found beside model.lavis_checkpoint; the folder or hub id of the "
+            "language model expected (Vicuna v1.1 or Flan-T5), which LAVIS's files leave out"
+        )
+    if not files and cfg.get("language_model"):
+        raise UserError(
+            f"model.language_model: {cfg.language_model!r} found without model.lavis_checkpoint, LAVIS's own "
+            "files; give these too, or leave it empty: model.pretrained holds its language model"
+        )
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise UserError(
+            f"model.lavis_checkpoint: {', '.join(missing)}: no such file; give the paths of LAVIS's .pth "
+            "files, fetched from its model zoo"
+        )
+    return files
+
+
+def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
+    """Config and tokenizers of the model that LAVIS builds from the folder of its language model.
+
+    A LLaMA gets a token ``[PAD]``, and a text begins with ``</s>``; a T5's activation is the exact GELU.
+    Source: LAVIS's blip2_vicuna_instruct.py and blip2_t5_instruct.py; the published conversion does the same.
+    """
+    from tokenizers.processors import TemplateProcessing
+    from transformers import InstructBlipConfig
+
+    from ealign_plugin.models.estimate import shape_of
+
+    shape = shape_of(OmegaConf.to_container(cfg, resolve=True))
+    folder = weights.fetch(cfg.language_model, weights=False, key="model.language_model")
+    own = weights.read_config(folder, {shape["text_config"]["model_type"]})
+    config = InstructBlipConfig(**shape | {"text_config": shape["text_config"] | own})
+    text, tokenizer = config.text_config, weights.load_tokenizer(folder)
+    if text.is_encoder_decoder:
+        text.dense_act_fn = "gelu"
+    else:
+        ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"} | ends)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="</s> $A", special_tokens=[("</s>", tokenizer.eos_token_id)]
+        )
+        text.vocab_size = max(text.vocab_size, len(tokenizer))
+    questions = weights.load_tokenizer(
+        weights.fetch(cfg.qformer_tokenizer, weights=False, key="model.qformer_tokenizer")
+    )
+    questions.add_special_tokens({"bos_token": "[DEC]"})
+    return {"config": config, "tokenizer": _prepared(tokenizer), "qformer_tokenizer": _prepared(questions)}
+
+
+@torch.no_grad()
+def _fill_language_model(model: Any, folder: Path) -> None:
+    """Copy a language model's weights; where the folder lacks the row of ``[PAD]``, it is zeros.
+
+    LAVIS draws that row at random around zero; it is never read, and its logit is 0.
+    """
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        layer.weight[-1].zero_()
+    weights.fill(model, folder, added_tokens=0 if model.config.is_encoder_decoder else 1)
 
 
 def _prepared(tokenizer: Any) -> Any:

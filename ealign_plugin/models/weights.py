@@ -327,7 +327,7 @@ _BARE_VIT = ("blocks.", "cls_token", "pos_embed", "patch_embed.")
 _POSITIONS = "vision_model.embeddings.position_embedding"
 
 
-def fill_from_lavis(model: nn.Module, files: Sequence[Path]) -> None:
+def fill_from_lavis(model: nn.Module, files: Sequence[Path]) -> bool:
     """Copy InstructBLIP's weights from LAVIS's own files into a model with transformers' names.
 
     The language model is filled too where the files hold it; else it keeps what it holds. Position
@@ -338,6 +338,9 @@ def fill_from_lavis(model: nn.Module, files: Sequence[Path]) -> None:
         model: With the submodules of transformers' `InstructBlipForConditionalGeneration`.
         files: LAVIS's checkpoint, and ``eva_vit_g.pth`` where that leaves out the image encoder; later
             files win.
+
+    Returns:
+        Whether the language model was filled too.
 
     Raises:
         UserError: a file is missing or holds more than tensors; or the weights are another model's or
@@ -352,11 +355,13 @@ def fill_from_lavis(model: nn.Module, files: Sequence[Path]) -> None:
     hint = "use the model.model_type that it was made for"
     if "vision_model.embeddings.class_embedding" not in weights:
         hint = "it holds no image encoder: give LAVIS's eva_vit_g.pth beside it"
-    without = [] if any(name.startswith("language_model.") for name in weights) else ["language_model"]
+    whole = any(name.startswith("language_model.") for name in weights)
+    without = [] if whole else ["language_model"]
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     where = " + ".join(map(str, files))
     names = place(model, shapes, where, without=without, hint=hint)
     _copy(model, names, weights.__getitem__)
+    return whole
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -25,12 +25,15 @@ from PIL import Image, ImageFilter
 from torch.utils.data import DataLoader
 
 from ealign_plugin.alignment.instructions import Recipe, Templates
+from ealign_plugin.host.quiet import quiet
 from ealign_plugin.news import Entity, NewsSample, Sentence
-from ealign_plugin.processors import ImageProcessor
 from ealign_plugin.shards.batches import TrainingBatches
 from ealign_plugin.shards.index import Shard, ShardIndex
 from ealign_plugin.shards.stream import TaskMixer, training_stream
 from ealign_plugin.shards.write import write_index, write_split
+
+quiet()
+from ealign_plugin.processors import ImageProcessor  # noqa: E402  it imports LAVIS
 
 BATCH = 32
 SYLLABLES = ("ka", "ren", "mo", "lis", "ta", "ve", "dor", "an", "ber", "shi", "ul", "go", "ne", "pra", "wi")

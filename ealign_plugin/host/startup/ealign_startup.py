@@ -7,6 +7,7 @@ Python, LAVIS or not; therefore it uses the standard library only and does nothi
 
     lavis.train, lavis.evaluate        LAVIS has no such modules; ealign_plugin.host has
     torchvision._meta_registrations    before: operators are defined that a foreign torch does not have
+    timm.data                          after: names are added that LAVIS's timm does not have yet
     lavis                              before: names are given back that newer transformers dropped
                                        after: ealign_plugin registers, if it is imported
     ealign_plugin.*                    after: the same, when LAVIS came in while one of them was loading
@@ -38,7 +39,7 @@ class CommandLoader:
 
 
 class HostFinder:
-    """First on ``sys.meta_path``; for a name that it does not wait for it costs two comparisons."""
+    """First on ``sys.meta_path``; for a name that it does not wait for it costs a few comparisons."""
 
     def __init__(self):
         self.loading = 0  # how many modules of ours are being executed
@@ -57,6 +58,8 @@ class HostFinder:
             around = self.load_ours
         elif name == "torchvision._meta_registrations":
             around = load_meta_registrations
+        elif name == "timm.data":
+            around = load_timm_data
         else:
             return None
         if name == "lavis" and self.command() and not self.checked:
@@ -130,6 +133,28 @@ def load_meta_registrations(load, module):
     load(module)
 
 
+def load_timm_data(load, module):
+    load(module)
+    mend_timm(module)
+
+
+def mend_timm(data):
+    """Add two names to ``timm.data`` that transformers' wrapper of timm imports where it finds any timm.
+
+    LAVIS's timm 0.4.12 is older than they are. transformers 4.51 imports the wrapper for the first `AutoModel`,
+    and so for every LLaVA; the symptom is "cannot import name 'ImageNetInfo' from 'timm.data'".
+    """
+    if not hasattr(data, "infer_imagenet_subset"):
+        data.infer_imagenet_subset = infer_imagenet_subset
+    if not hasattr(data, "ImageNetInfo"):
+        data.ImageNetInfo = None  # what describes a subset that was found
+
+
+def infer_imagenet_subset(model_or_cfg):
+    """None: no subset of ImageNet is known to be the model's."""
+    return None
+
+
 def mend_transformers():
     """Put back the names that LAVIS imports and newer transformers dropped (4.56 and 5.0)."""
     try:
@@ -192,6 +217,9 @@ def install():
     """Put the finder first, once: site-packages and a checkout may both bring this file."""
     if not any(type(finder).__name__ == HostFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.insert(0, HostFinder())
+        data = sys.modules.get("timm.data")
+        if data is not None:  # imported before a checkout's finder was there
+            mend_timm(data)
 
 
 install()
