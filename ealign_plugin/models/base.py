@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from lavis.models.base_model import BaseModel
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.models import packing
+from ealign_plugin.models import packing, weights
 from ealign_plugin.models.batching import Tokens, by_length, pad
 from ealign_plugin.models.parts import (
     check_metadata,
@@ -28,6 +28,7 @@ from ealign_plugin.models.parts import (
     set_trainable,
 )
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 BATCHINGS = ("groups", "packed", "padded")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -80,6 +81,13 @@ class NewsModel(BaseModel):
     """
 
     PARTS: ClassVar[dict[str, tuple[str, ...]]]
+    SHAPE: ClassVar[tuple[str, ...]]
+    """Keys of a LAVIS model config that make up ``config``, where no weights are named."""
+    OPTIONS: ClassVar[tuple[str, ...]] = (
+        *("max_txt_len", "max_output_txt_len", "loss_reduction", "batching", "padding_waste", "max_tokens"),
+        *("attn_implementation", "gradient_checkpointing", "compile", "dtype", "vision_dtype"),
+    )
+    """Keys that are arguments."""
 
     config: Any
     tokenizer: Any
@@ -130,7 +138,31 @@ class NewsModel(BaseModel):
         self.before, self.reads = [], "question"
         self.recipe: dict[str, str] = {}  # what a checkpoint says of the model it belongs to
 
+    @classmethod
+    def from_config(cls, cfg: DictConfig) -> Self:
+        """Build from a LAVIS model config (see ``configs/models``).
+
+        ``pretrained`` names where weights and tokenizers come from: a folder or hub id of transformers. Left
+        out: random weights, and a tokenizer of ours.
+        """
+        if cfg.get("pretrained"):
+            model = cls.without_weights(cfg)
+            folder = weights.fetch(cfg.pretrained, key="model.pretrained")
+            give_memory(model)
+            weights.fill(model, folder)
+        else:
+            tokenizer = CONFIGS / "tokenizers" / cfg.tokenizer / "tokenizer.json"
+            build: Any = cls  # every family takes both
+            model = build(config=values(cfg, cls.SHAPE), tokenizer=tokenizer, **values(cfg, cls.OPTIONS))
+        model.set_up(cfg)
+        return model
+
     # What a family provides
+
+    @classmethod
+    def without_weights(cls, cfg: DictConfig) -> Self:
+        """The model of a config that names weights, on the meta device; no weights are fetched."""
+        raise NotImplementedError
 
     def vision_features(self, images: Tensor) -> Tensor:
         """Patch features [B, P, V] of images [B, 3, H, W] of the right size."""
@@ -613,3 +645,40 @@ def give_memory(model: nn.Module) -> None:
                     empty = torch.empty_like(parameter, device="cpu")
                     made[parameter] = nn.Parameter(empty, parameter.requires_grad)
                 setattr(module, name, made[parameter])
+
+
+def read_tokenizer(path: str | Path) -> Any:
+    """transformers' tokenizer of a ``tokenizer.json`` with ``<s>``, ``</s>`` and ``<pad>``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    if not Path(path).is_file():
+        raise UserError(f"model.tokenizer: {path} is missing; name a folder with a tokenizer.json")
+    backend = Tokenizer.from_file(str(path))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        # Else transformers overrules the file, and a name that begins a text is other tokens than inside.
+        add_prefix_space=getattr(backend.pre_tokenizer, "add_prefix_space", False),
+        split_special_tokens=True,  # an article that spells "</s>" ends nothing
+    )
+
+
+def text_only(tokenizer: Any) -> Any:
+    """A tokenizer to which an article that spells "</s>" is text, and that can fill up."""
+    tokenizer.split_special_tokens = True
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def values(cfg: DictConfig, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the config's values that it has."""
+    found: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
+    return {name: found[name] for name in names if name in found}

@@ -16,7 +16,6 @@ import copy
 import os
 import shutil
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -105,27 +104,12 @@ def plain_model(model: Any, *, merge: bool, image_token: int) -> tuple[Any, dict
     if image_token >= text.vocab_size:
         text.vocab_size = image_token + 1
         state = {name: _with_rows(value, name, text.vocab_size) for name, value in state.items()}
-    _mend_timm()
     with torch.device("meta"):  # without memory; it gets the model's tensors
         plain = getattr(transformers, CLASSES[config.model_type])(config)
     names = place(plain, {name: tuple(value.shape) for name, value in state.items()}, "export")
     plain.load_state_dict({theirs: state[ours] for ours, theirs in names.items()}, strict=False, assign=True)
     plain.generation_config = transformers.GenerationConfig(**tokens)
     return plain.eval(), names
-
-
-def _mend_timm() -> None:
-    """Let transformers' `AutoModel`, which LLaVA's class asks for its vision tower, be imported.
-
-    Its wrapper of timm imports two names that LAVIS's timm 0.4.12 does not have; nothing here calls them.
-    """
-    try:
-        data = import_module("timm.data")
-    except ImportError:
-        return
-    for name in ("ImageNetInfo", "infer_imagenet_subset"):
-        if not hasattr(data, name):
-            setattr(data, name, None)
 
 
 def _with_rows(value: Tensor, name: str, size: int) -> Tensor:

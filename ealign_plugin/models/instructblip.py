@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -26,10 +26,18 @@ from torch import Tensor, nn
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
 from ealign_plugin.models import smol, weights
-from ealign_plugin.models.base import NewsModel, frame_of, give_memory, shapes_only
+from ealign_plugin.models.base import (
+    CONFIGS,
+    NewsModel,
+    frame_of,
+    give_memory,
+    read_tokenizer,
+    shapes_only,
+    text_only,
+    values,
+)
 from ealign_plugin.models.batching import Tokens, pad
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 TYPES = ("micro", "smol", "vicuna7b", "vicuna13b", "flant5xl", "flant5xxl")
 
 
@@ -59,6 +67,8 @@ class InstructBlip(NewsModel):
         "connector": ("qformer", "query_tokens", "language_projection"),
         "llm": ("language_model",),
     }
+    SHAPE = ("vision_config", "qformer_config", "text_config", "num_query_tokens")
+    OPTIONS = (*NewsModel.OPTIONS, "max_question_len", "qformer_text")
 
     def __init__(
         self,
@@ -113,42 +123,35 @@ class InstructBlip(NewsModel):
         self.check_length(self.config.num_query_tokens)
 
     @classmethod
-    def from_config(cls, cfg: DictConfig) -> InstructBlip:
+    def from_config(cls, cfg: DictConfig) -> Self:
         """Build from a LAVIS model config (see ``configs/models/ealign_instructblip_*.yaml``).
 
         ``pretrained`` names where weights and tokenizers come from: a folder or hub id of transformers,
         ``smol`` (two packages), or nothing: random weights. ``lavis_checkpoint``, with ``language_model`` and
         ``qformer_tokenizer``, goes before it.
         """
-        source = cfg.get("pretrained")
         if files := lavis_files(cfg):
             model = cls.without_weights(cfg)
             give_memory(model)
             if not weights.fill_from_lavis(model, files):
                 folder = weights.fetch(cfg.language_model, key="model.language_model")
                 _fill_language_model(model.language_model, folder)
-        elif source == "smol":
+        elif cfg.get("pretrained") == "smol":
             parts = smol.load()
             model = cls(
-                config=_values(cfg, SHAPE),
+                config=values(cfg, cls.SHAPE),
                 tokenizer=parts.tokenizer,
                 qformer_tokenizer=parts.question_tokenizer,
-                **_values(cfg, OPTIONS),
+                **values(cfg, cls.OPTIONS),
             )
             smol.fill(model, parts.weights)
-        elif source:
-            model = cls.without_weights(cfg)
-            folder = weights.fetch(source, key="model.pretrained")
-            give_memory(model)
-            weights.fill(model, folder)
         else:
-            tokenizer = CONFIGS / "tokenizers" / cfg.tokenizer / "tokenizer.json"
-            model = cls(config=_values(cfg, SHAPE), tokenizer=tokenizer, **_values(cfg, OPTIONS))
+            return super().from_config(cfg)
         model.set_up(cfg)
         return model
 
     @classmethod
-    def without_weights(cls, cfg: DictConfig) -> InstructBlip:
+    def without_weights(cls, cfg: DictConfig) -> Self:
         """The model of a config that names weights, on the meta device; no weights are fetched."""
         if lavis_files(cfg):
             parts = _lavis_parts(cfg)
@@ -156,11 +159,11 @@ class InstructBlip(NewsModel):
             folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
             parts = {
                 "config": weights.read_config(folder, {"instructblip"}),
-                "tokenizer": _prepared(weights.load_tokenizer(folder)),
-                "qformer_tokenizer": _prepared(weights.load_tokenizer(folder / "qformer_tokenizer")),
+                "tokenizer": text_only(weights.load_tokenizer(folder)),
+                "qformer_tokenizer": text_only(weights.load_tokenizer(folder / "qformer_tokenizer")),
             }
         with shapes_only():
-            return cls(**parts, **_values(cfg, OPTIONS))
+            return cls(**parts, **values(cfg, cls.OPTIONS))
 
     def vision_features(self, images: Tensor) -> Tensor:
         return self.vision_model(pixel_values=images).last_hidden_state
@@ -187,35 +190,6 @@ class InstructBlip(NewsModel):
 
 
 IMAGE = "<image>"
-SHAPE = ("vision_config", "qformer_config", "text_config", "num_query_tokens")
-OPTIONS = (
-    *("max_txt_len", "max_output_txt_len", "max_question_len", "qformer_text", "loss_reduction", "batching"),
-    *("padding_waste", "max_tokens", "attn_implementation", "gradient_checkpointing", "compile"),
-    *("dtype", "vision_dtype"),
-)
-
-
-def read_tokenizer(path: str | Path) -> Any:
-    """transformers' tokenizer of a ``tokenizer.json`` with ``<s>``, ``</s>`` and ``<pad>``.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    if not Path(path).is_file():
-        raise UserError(f"model.tokenizer: {path} is missing; name a folder with a tokenizer.json")
-    backend = Tokenizer.from_file(str(path))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        # Else transformers overrules the file, and a name that begins a text is other tokens than inside.
-        add_prefix_space=getattr(backend.pre_tokenizer, "add_prefix_space", False),
-        split_special_tokens=True,  # an article that spells "</s>" ends nothing
-    )
 
 
 def lavis_files(cfg: DictConfig) -> list[Path]:
@@ -272,7 +246,7 @@ def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
         weights.fetch(cfg.qformer_tokenizer, weights=False, key="model.qformer_tokenizer")
     )
     questions.add_special_tokens({"bos_token": "[DEC]"})
-    return {"config": config, "tokenizer": _prepared(tokenizer), "qformer_tokenizer": _prepared(questions)}
+    return {"config": config, "tokenizer": text_only(tokenizer), "qformer_tokenizer": text_only(questions)}
 
 
 @torch.no_grad()
@@ -284,16 +258,3 @@ def _fill_language_model(model: Any, folder: Path) -> None:
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         layer.weight[-1].zero_()
     weights.fill(model, folder, added_tokens=0 if model.config.is_encoder_decoder else 1)
-
-
-def _prepared(tokenizer: Any) -> Any:
-    """A tokenizer to which an article that spells "</s>" is text, and that can fill up."""
-    tokenizer.split_special_tokens = True
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def _values(cfg: DictConfig, names: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
-    return {name: values[name] for name in names if name in values}

@@ -16,30 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
 from ealign_plugin.models import weights
-from ealign_plugin.models.base import NewsModel, give_memory, shapes_only
+from ealign_plugin.models.base import CONFIGS, NewsModel, read_tokenizer, shapes_only, text_only, values
 from ealign_plugin.models.export import IMAGE_TOKEN, plain_tokenizer
-from ealign_plugin.models.instructblip import read_tokenizer
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 TYPES = ("micro", "llava1.5_7b", "llava1.5_13b")
 BEFORE, AFTER = "USER: ", "\n{} ASSISTANT:"  # the image stands between
-SHAPE = (
-    *("vision_config", "text_config", "projector_hidden_act"),
-    *("vision_feature_layer", "vision_feature_select_strategy"),
-)
-OPTIONS = (
-    *("max_txt_len", "max_output_txt_len", "loss_reduction", "batching", "padding_waste", "max_tokens"),
-    *("attn_implementation", "gradient_checkpointing", "compile", "dtype", "vision_dtype"),
-)
 
 
 @registered("model", "ealign_llava")
@@ -65,6 +55,10 @@ class Llava(NewsModel):
         "connector": ("multi_modal_projector",),
         "llm": ("language_model",),
     }
+    SHAPE = (
+        *("vision_config", "text_config", "projector_hidden_act"),
+        *("vision_feature_layer", "vision_feature_select_strategy"),
+    )
 
     def __init__(self, *, config: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(**options)
@@ -122,32 +116,13 @@ class Llava(NewsModel):
         self.check_length((vision.image_size // vision.patch_size) ** 2 + whole)
 
     @classmethod
-    def from_config(cls, cfg: DictConfig) -> Llava:
-        """Build from a LAVIS model config (see ``configs/models/ealign_llava_*.yaml``).
-
-        ``pretrained`` names where weights and tokenizer come from: a folder or hub id of transformers; left
-        out: random weights.
-        """
-        if cfg.get("pretrained"):
-            model = cls.without_weights(cfg)
-            folder = weights.fetch(cfg.pretrained, key="model.pretrained")
-            give_memory(model)
-            weights.fill(model, folder)
-        else:
-            tokenizer = CONFIGS / "tokenizers" / cfg.tokenizer / "tokenizer.json"
-            model = cls(config=_values(cfg, SHAPE), tokenizer=tokenizer, **_values(cfg, OPTIONS))
-        model.set_up(cfg)
-        return model
-
-    @classmethod
-    def without_weights(cls, cfg: DictConfig) -> Llava:
+    def without_weights(cls, cfg: DictConfig) -> Self:
         """The model of a folder or hub id, its parameters on the meta device; no weights are fetched."""
         folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
         config = weights.read_config(folder, {"llava"})
-        tokenizer = weights.load_tokenizer(folder)
-        tokenizer.split_special_tokens = True  # an article that spells "</s>" ends nothing
+        tokenizer = text_only(weights.load_tokenizer(folder))
         with shapes_only():
-            return cls(config=config, tokenizer=tokenizer, **_values(cfg, OPTIONS))
+            return cls(config=config, tokenizer=tokenizer, **values(cfg, cls.OPTIONS))
 
     def unread(self) -> list[nn.Module]:
         """Of the vision tower: the last layers, and the norm behind them."""
@@ -183,8 +158,3 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
     """Length of the beginning that both have."""
     pairs = zip(one, other, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
-def _values(cfg: DictConfig, names: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
-    return {name: values[name] for name in names if name in values}

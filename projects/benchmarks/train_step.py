@@ -28,9 +28,8 @@ from ealign_plugin.host.quiet import quiet
 
 quiet()
 from ealign_plugin.models import InstructBlip  # noqa: E402  it imports LAVIS
-from ealign_plugin.models.base import give_memory, shapes_only  # noqa: E402
+from ealign_plugin.models.base import CONFIGS, give_memory, shapes_only  # noqa: E402
 from ealign_plugin.models.batching import Tokens, pad  # noqa: E402
-from ealign_plugin.models.instructblip import CONFIGS  # noqa: E402
 
 MIX = {"caption": 1.0, "sentence": 2.0, "entity": 0.3}
 WORDS = {  # fewest and most of instruction and target; the micro tokenizer makes 1.6 tokens of one

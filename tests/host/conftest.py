@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "output", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
+    ".git", ".venv*", "output", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
 )
 
 

@@ -35,13 +35,11 @@ from transformers import (
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import Llava
+from ealign_plugin.models.base import read_tokenizer
 from ealign_plugin.models.estimate import STAND_IN
-from ealign_plugin.models.export import _mend_timm, export, plain_tokenizer
-from ealign_plugin.models.instructblip import read_tokenizer
+from ealign_plugin.models.export import export, plain_tokenizer
 from ealign_plugin.models.parts import part_of
 from ealign_plugin.processors import MEAN, STD, ImageProcessor, TextProcessor
-
-_mend_timm()  # transformers' own class is built here before anything is exported
 
 PROMPT = "USER: <image>\n{} ASSISTANT:"
 PLAIN = {"dtype": "fp32", "vision_dtype": "fp32", "max_txt_len": 400, "max_output_txt_len": 64}
@@ -471,7 +469,8 @@ def test_an_export_gives_the_same_caption_and_the_same_model(llava_folder, tmp_p
     inputs = processor(images=picture, text=PROMPT.format(*question["instruction"]), return_tensors="pt")
     output = hf.generate(**inputs, do_sample=False, max_new_tokens=12, min_new_tokens=12)
     start = inputs["input_ids"].shape[1]
-    assert processor.batch_decode(output[:, start:], skip_special_tokens=True) == [wanted]
+    (caption,) = processor.batch_decode(output[:, start:], skip_special_tokens=True)
+    assert caption.strip() == wanted  # what random weights write may end with a tab
     again = load(tmp_path / "out")
     torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
 

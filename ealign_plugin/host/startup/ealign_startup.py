@@ -141,8 +141,9 @@ def load_timm_data(load, module):
 def mend_timm(data):
     """Add two names to ``timm.data`` that transformers' wrapper of timm imports where it finds any timm.
 
-    LAVIS's timm 0.4.12 is older than they are. transformers 4.51 imports the wrapper for the first `AutoModel`,
-    and so for every LLaVA; the symptom is "cannot import name 'ImageNetInfo' from 'timm.data'".
+    LAVIS's timm 0.4.12 is older than they are. transformers 4.51 imports the wrapper for the first model that
+    `AutoModel` makes, and so for every LLaVA; the symptom is "cannot import name 'ImageNetInfo' from
+    'timm.data'".
     """
     if not hasattr(data, "infer_imagenet_subset"):
         data.infer_imagenet_subset = infer_imagenet_subset
