@@ -21,6 +21,7 @@ from ealign_plugin.shards.write import write_index, write_split
 def build(tmp_path, monkeypatch):
     """``build(**config)`` -> the data sets of a folder with one sample in each split."""
     monkeypatch.setattr(builders, "load_ner", lambda name: None)
+    monkeypatch.delitem(registry.mapping["state"], "configuration", raising=False)  # of a run before
     jpeg = io.BytesIO()
     Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
     rows = {}
