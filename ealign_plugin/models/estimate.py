@@ -182,6 +182,10 @@ def on_meta(
     """
     with shapes_only():
         model: Any = family(config=shape, tokenizer=STAND_IN, **options)
+    if not getattr(model.config.text_config, "scale_decoder_outputs", True):
+        # transformers 5 ties every T5; Flan-T5's head is another than its embeddings (see weights.fill).
+        head = model.language_model.get_output_embeddings()
+        head.weight = nn.Parameter(head.weight.detach().clone())
     with torch.device("meta"):
         model.set_up({"trainable": trainable, "lora": lora})
     return model

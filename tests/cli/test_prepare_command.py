@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -107,23 +108,27 @@ def test_ctrl_c_ends_it_at_once_with_one_line_and_no_process_left(tmp_path):
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = subprocess.Popen(command, stdout=child, stderr=child, preexec_fn=free_of_its_callers_signals)
     os.close(child)
-    deadline, output = time.monotonic() + 120, b""
-    while not list((tmp_path / "out").glob("*.tar")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole group
-    started = time.monotonic()
-    while time.monotonic() - started < 20:
-        if select.select([parent], [], [], 0.1)[0]:
-            try:
-                output += os.read(parent, 65536)
-            except OSError:  # the last process has closed its end
-                break
-    assert process.wait(timeout=20) == 130
-    assert time.monotonic() - started < 10
-    text = output.decode()
-    assert text.rstrip().endswith("interrupted") and "Traceback" not in text
-    assert "sample/s" in text  # the bar was there
-    assert gone(process.pid)
+    try:
+        deadline, output = time.monotonic() + 120, b""
+        while not list((tmp_path / "out").glob("*.tar")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole group
+        started = time.monotonic()
+        while time.monotonic() - started < 20:
+            if select.select([parent], [], [], 0.1)[0]:
+                try:
+                    output += os.read(parent, 65536)
+                except OSError:  # the last process has closed its end
+                    break
+        assert process.wait(timeout=20) == 130
+        assert time.monotonic() - started < 10
+        text = output.decode()
+        assert text.rstrip().endswith("interrupted") and "Traceback" not in text
+        assert "sample/s" in text  # the bar was there
+        assert gone(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a test that fails leaves nothing running
 
 
 def gone(group: int) -> bool:
