@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -93,9 +92,8 @@ def prepare(
     processes: Annotated[
         int,
         typer.Option(
-            help="Shards worked on at a time; 0 means one per core.",
+            help="Shards worked on at a time; 0: one per core, of this machine or of the cluster.",
             rich_help_panel=_WORK,
-            show_default="one per core",
         ),
     ] = 0,
     engine: Annotated[
@@ -124,7 +122,6 @@ def prepare(
         require_entities=require_entities,
         limit=limit,
     )
-    processes = processes or os.cpu_count() or 1
     _report(run(job, engine=engine, processes=processes, max_skipped=max_skipped))
 
 

@@ -2,7 +2,8 @@
 
 An engine is a function ``engine(job, parts, processes, ticked) -> Iterator[Result]``. It takes parts lazily,
 gives their results in any order, and calls ``ticked`` with the number of samples done since the last call.
-The work itself is a `ShardMaker`'s, one in each process.
+``processes`` 0 means one per core, of the machine or of the cluster. The work itself is a `ShardMaker`'s, one in
+each process.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def local(
     job: Job, parts: Iterable[Part], processes: int, ticked: Ticked, maker: type[ShardMaker] = ShardMaker
 ) -> Iterator[Result]:
     """Processes of this machine; with one process, this one."""
+    processes = processes or os.cpu_count() or 1
     if processes == 1:
         yield from map(maker(job, lambda: ticked(1)), parts)
         return
@@ -99,6 +101,7 @@ def on_ray(job: Job, parts: Iterable[Part], processes: int, ticked: Ticked) -> I
         raise UserError("--engine ray: Ray is not installed; pip install 'ealign-plugin[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="warning")
+    processes = processes or int(ray.cluster_resources().get("CPU", 1))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     source = iter(parts)

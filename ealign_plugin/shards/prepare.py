@@ -41,7 +41,7 @@ def prepare(
     job: Job,
     *,
     engine: str = "local",
-    processes: int = 1,
+    processes: int = 0,
     max_skipped: float = 0.05,
     progress: bool = True,
 ) -> ShardIndex:
@@ -50,7 +50,7 @@ def prepare(
     Args:
         job: What to make.
         engine: One of `ENGINES`; the bytes do not depend on it.
-        processes: Shards that are worked on at a time; nor on this.
+        processes: Shards that are worked on at a time, 0 for one per core; nor on this.
         max_skipped: Largest share of the source's records that may be skipped.
         progress: Show a progress bar.
 
@@ -60,9 +60,9 @@ def prepare(
     job.check()
     if engine not in ENGINES:
         raise UserError(f"--engine: one of {', '.join(ENGINES)} was expected, found {engine!r}")
-    if processes < 1 or not 0 <= max_skipped <= 1:
+    if processes < 0 or not 0 <= max_skipped <= 1:
         raise UserError(
-            "--processes: at least 1, --max-skipped: a share from 0 to 1 were expected, "
+            "--processes: 0 or more, --max-skipped: a share from 0 to 1 were expected, "
             f"found {processes}, {max_skipped}"
         )
     recognizer = load_ner(job.ner)

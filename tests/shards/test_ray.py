@@ -72,8 +72,8 @@ def test_what_another_engine_began_ray_finishes(cluster, tmp_path, monkeypatch):
     job = Job(source="jsonl", location=str(path), out=str(tmp_path / "out"), samples_per_shard=3)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ShardMaker, "__call__", interrupted)
-        prepare(job, max_skipped=0.1, progress=False)
+        prepare(job, processes=1, max_skipped=0.1, progress=False)
     prepare(job, engine="ray", processes=2, max_skipped=0.1, progress=False)
     whole = Job(source="jsonl", location=str(path), out=str(tmp_path / "whole"), samples_per_shard=3)
-    prepare(whole, max_skipped=0.1, progress=False)
+    prepare(whole, processes=1, max_skipped=0.1, progress=False)
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")

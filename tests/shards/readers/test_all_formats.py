@@ -108,7 +108,7 @@ def prepared(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(reader)
     (folder / "in").mkdir()
     job = Job(source=reader, location=str(write(folder / "in")), out=str(folder / "out"))
-    index = prepare(job, progress=False)
+    index = prepare(job, processes=1, progress=False)
     assert index.record["skipped"] == {}
     found = {}
     for split, shards in index.shards.items():
@@ -149,7 +149,7 @@ def test_sentences_and_entities_are_the_same_whatever_the_format(prepared, tmp_p
     found, _ = prepared
     folder = tmp_path_factory.mktemp("reference")
     job = Job(source="jsonl", location=str(write_jsonl(folder / "in")), out=str(folder / "out"))
-    for shard in (s for shards in prepare(job, progress=False).shards.values() for s in shards):
+    for shard in (s for shards in prepare(job, processes=1, progress=False).shards.values() for s in shards):
         for reference in map(decode_record, read_shard(shard)):
             sample, _ = found[reference.caption]
             assert sample.sentences == reference.sentences
