@@ -2,8 +2,8 @@
 
 An engine is a function ``engine(job, parts, processes, ticked) -> Iterator[Result]``. It takes parts lazily,
 gives their results in any order, and calls ``ticked`` with the number of samples done since the last call.
-``processes`` 0 means one per core, of the machine or of the cluster. The work itself is a `ShardMaker`'s, one in
-each process.
+``processes`` 0 means one per core, of the machine or of the cluster. A `ShardMaker` in each process does the
+work.
 """
 
 from __future__ import annotations
