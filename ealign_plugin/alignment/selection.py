@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ealign_plugin.entities import entity_key, entity_keys, fold
+from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
 EMPTY_LIST = "none"
 
 # A number or bullet in front; a full stop behind, unless it belongs to letters such as U.S.
-_DECORATION = re.compile(r"^(?:\(?\d+[.)](?:\s+|$)|[-*•]\s*)+|(?<!\.\w)\s*\.+$")
+_DECORATION = re.compile(r"^(?:\(?\d+[.)](?:\s+|$)|[-*•]\s*|[‣◦▪●·–—](?:\s+|$))+|(?<!\.\w)\s*\.+$")
+_LABEL = re.compile(r"\s*(?:names|entities)\s*:", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+_FIRST_NUMBER = re.compile(r"\(?1[.)]\s")
+_NEXT_NUMBER = re.compile(r"\s+(?=\(?\d+[.)]\s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,58 @@ def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: 
     return Selection(tuple(sentences), tuple(names))
 
 
+def count_words(text: str) -> int:
+    """Words of a text: what stands between white space."""
+    return len(text.split())
+
+
+def unrepeated(
+    indexes: Iterable[int], text: Callable[[int], str], before: Iterable[int] = ()
+) -> Iterator[int]:
+    """The indexes without those whose sentence came before, whatever its case, spacing and quotes.
+
+    Args:
+        indexes: Sentences in the order in which they are wanted.
+        text: The text of each.
+        before: Sentences that are read already.
+    """
+    seen = {fold(text(index)) for index in before}
+    for index in indexes:
+        key = fold(text(index))
+        if key not in seen:
+            seen.add(key)
+            yield index
+
+
+def first_within(
+    indexes: Iterable[int], budget: int, size: Callable[[int], int], *, at_least_one: bool = True
+) -> tuple[list[int], int]:
+    """The first of the sentences whose sizes together fit the budget, and what is left of it.
+
+    Args:
+        indexes: Sentences in the order in which they are wanted; read no further than needed.
+        budget: In the unit of `size`.
+        size: Size of each sentence.
+        at_least_one: Take the first even where it exceeds the budget; then less than nothing is left.
+    """
+    kept: list[int] = []
+    for index in indexes:
+        left = budget - size(index)
+        if left < 0 and (kept or not at_least_one):
+            break
+        kept.append(index)
+        budget = left
+    return kept, budget
+
+
 def select_sentences(
     scores: Sequence[float],
     *,
     threshold: float | None = 0.5,
     top_k: int | None = None,
+    words: int | None = None,
+    texts: Sequence[str] | None = None,
+    length: Callable[[str], int] = count_words,
 ) -> tuple[int, ...]:
     """Indexes of the sentences to read in pass 2, in article order.
 
@@ -96,29 +148,57 @@ def select_sentences(
         scores: P(yes) of each sentence of the article.
         threshold: Keep those with at least this score; None keeps all.
         top_k: Keep at most so many, the best first; equal scores by position.
+        words: Keep the best, equal scores by position, until the next does not fit this budget; the best
+            one always.
+        texts: The sentences; where given, repeated ones are kept once, the first that reaches the
+            threshold. Needed by ``words``.
+        length: Measures a sentence for ``words``: its words, or its tokens (see `build_context`).
+
+    Raises:
+        UserError: a budget below 1.
+        ValueError: ``words`` without ``texts``, or not as many texts as scores.
     """
+    if words is not None and words < 1:
+        raise UserError(f"sentence selection: a budget of at least 1 word was expected, found {words}")
+    if texts is None and words is not None:
+        raise ValueError("sentences are selected by their words: their texts were expected, none were given")
+    if texts is not None and len(texts) != len(scores):
+        raise ValueError(f"a text for each of {len(scores)} scores was expected, found {len(texts)} texts")
     chosen = [i for i, score in enumerate(scores) if threshold is None or score >= threshold]
-    if top_k is not None:
+    if texts is not None:
+        chosen = list(unrepeated(chosen, texts.__getitem__))
+    if top_k is not None or words is not None:
         chosen = sorted(chosen, key=lambda i: (-scores[i], i))[:top_k]
+    if texts is not None and words is not None:
+        chosen, _ = first_within(chosen, words, lambda i: length(texts[i]))
     return tuple(sorted(chosen))
 
 
 def parse_entities(answer: str, separator: str) -> tuple[str, ...]:
     """Names in an answer to the entity task, in order, each once.
 
-    Models also number their lists, begin lines with bullets, and end them with a full stop.
+    Models also number their lists, on lines of their own or on one, begin lines with bullets, repeat the
+    word "Names:", set names in bold, and end them with a full stop.
 
     >>> parse_entities("Ana Ruiz; Oslo; ana ruiz;", "; ")
     ('Ana Ruiz', 'Oslo')
     >>> parse_entities("1. Ana Ruiz\\n2. U.S.", "; ")
     ('Ana Ruiz', 'U.S.')
+    >>> parse_entities("Names: 1. Ana Ruiz 2. Oslo", "; ")
+    ('Ana Ruiz', 'Oslo')
     """
+    answer = _BOLD.sub(r"\1", answer)
+    if label := _LABEL.match(answer):
+        answer = answer[label.end() :]
     mark = separator.strip()
     if not mark or mark.isalnum():  # "and" also stands within names
         mark = separator
+    items = [item for part in re.split(rf"{re.escape(mark)}|[\r\n]", answer) if (item := part.strip())]
+    if len(items) == 1 and _FIRST_NUMBER.match(items[0]):
+        items = _NEXT_NUMBER.split(items[0])
     found: dict[str, str] = {}
-    for item in re.split(rf"{re.escape(mark)}|\n", answer):
-        name = _DECORATION.sub("", item.strip())
+    for item in items:
+        name = " ".join(_DECORATION.sub("", item).split())
         key = entity_key(name)
         if key and key != EMPTY_LIST:
             found.setdefault(key, name)
@@ -134,3 +214,17 @@ def in_article(sample: NewsSample, names: Sequence[str]) -> tuple[str, ...]:
     """
     text = fold(" ".join((sample.headline, *sample.paragraphs)))
     return tuple(name for name in names if re.search(rf"(?<!\w){re.escape(entity_key(name))}(?!\w)", text))
+
+
+def select_entities(
+    sample: NewsSample, answer: str, separator: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names in an answer to the entity task: those that the article tells, and those that were made up.
+
+    >>> sample = NewsSample(key="a", split="test", caption="", paragraphs=("Oslo's mayor left.",))
+    >>> select_entities(sample, "Oslo; Bergen", "; ")
+    (('Oslo',), ('Bergen',))
+    """
+    listed = parse_entities(answer, separator)
+    told = in_article(sample, listed)
+    return told, tuple(name for name in listed if name not in told)

@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 from ealign_plugin.alignment import selection
 from ealign_plugin.alignment.selection import (
     Selection,
+    count_words,
+    first_within,
     in_article,
     noisy_oracle,
     oracle,
     parse_entities,
+    select_entities,
     select_sentences,
     sentence_labels,
     shared_entities,
+    unrepeated,
 )
-from ealign_plugin.entities import VISUAL_LABELS, entity_key
+from ealign_plugin.entities import VISUAL_LABELS, entity_key, fold
+from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
 SEEDS = st.integers(0, 10_000).map(random.Random)
@@ -157,6 +162,116 @@ def test_perfect_scores_select_what_the_oracle_selects(sample):
     assert select_sentences([float(label) for label in sentence_labels(sample)]) == oracle(sample).sentences
 
 
+# Pass 1, within a budget of words
+
+SCORED = [0.1, 0.9, 0.5, 0.9, 0.7]
+TEXTS = ["It rained.", "Ana Ruiz spoke.", "Oslo.", "She left.", "Bo Lind waited there for long."]
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({"words": 5}, (1, 3)),
+        ({"words": 4}, (1,)),  # 3 is as good as 1 and comes later
+        ({"words": 10}, (1, 3)),  # 4 is next and does not fit: the budget is full
+        ({"words": 11}, (1, 3, 4)),
+        ({"words": 12, "threshold": 0.8}, (1, 3)),
+        ({"words": 12, "top_k": 1}, (1,)),
+        ({"words": 2}, (1,)),  # one is always read
+        ({"words": 99, "threshold": None}, (0, 1, 2, 3, 4)),
+        ({"words": 99, "threshold": 1.1}, ()),
+        ({"words": 9, "length": len}, (1,)),
+        ({"words": 24, "length": len}, (1, 3)),
+    ],
+)
+def test_the_best_sentences_until_the_budget_is_full(options, chosen):
+    assert select_sentences(SCORED, texts=TEXTS, **options) == chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({}, (0, 1)),
+        ({"threshold": 0.8}, (1, 2)),  # the first Oslo is below
+        ({"top_k": 1}, (1,)),
+        ({"words": 2}, (1,)),
+        ({"words": 3}, (0, 1)),
+        ({"words": 5}, (0, 1)),
+    ],
+)
+def test_a_repeated_sentence_is_selected_once(options, chosen):
+    assert (
+        select_sentences([0.7, 0.9, 0.8], texts=["Oslo “won”.", "Rain.", 'OSLO  "won".'], **options) == chosen
+    )
+
+
+def test_without_their_texts_repeated_sentences_are_not_known():
+    assert select_sentences([0.9, 0.9]) == (0, 1)
+    assert select_sentences([0.9, 0.9], texts=["Oslo.", "Oslo."]) == (0,)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.sampled_from(TEXTS)), max_size=8),
+    st.none() | st.sampled_from([0.0, 0.5, 0.7]),
+    st.none() | st.integers(1, 9),
+    st.integers(1, 20),
+)
+def test_a_budget_keeps_the_best_in_article_order_and_is_not_exceeded(scored, threshold, top_k, words):
+    scores, texts = [score for score, _ in scored], [text for _, text in scored]
+    limits = {"threshold": threshold, "top_k": top_k, "texts": texts}
+    chosen = select_sentences(scores, words=words, **limits)
+    passing = select_sentences(scores, **limits)
+    assert list(chosen) == sorted(set(chosen))
+    assert set(chosen) <= set(passing)
+    assert bool(chosen) == bool(passing)
+    assert sum(count_words(texts[i]) for i in chosen) <= words or len(chosen) == 1
+    assert all((scores[i], -i) > (scores[j], -j) for i in chosen for j in set(passing) - set(chosen))
+    if rest := sorted(set(passing) - set(chosen), key=lambda i: (-scores[i], i)):
+        assert sum(count_words(texts[i]) for i in (*chosen, rest[0])) > words
+    assert len({fold(texts[i]) for i in chosen}) == len(chosen)
+    assert chosen == select_sentences(scores, words=words, **limits)
+
+
+def test_three_thousand_sentences_are_each_measured_once():
+    measured = []
+    texts = [f"Sentence {i}." for i in range(3000)]
+    chosen = select_sentences(
+        [i / 3000 for i in range(3000)],
+        threshold=None,
+        texts=texts,
+        words=9000,
+        length=lambda text: measured.append(text) or count_words(text),
+    )
+    assert chosen == tuple(range(3000))
+    assert sorted(measured) == sorted(texts)
+
+
+@pytest.mark.parametrize("words", [0, -1])
+def test_a_selection_of_no_words(words):
+    with pytest.raises(UserError, match=f"a budget of at least 1 word was expected, found {words}"):
+        select_sentences(SCORED, texts=TEXTS, words=words)
+
+
+def test_words_cannot_be_counted_without_texts():
+    with pytest.raises(ValueError, match="texts were expected, none were given"):
+        select_sentences(SCORED, words=5)
+    with pytest.raises(ValueError, match="a text for each of 5 scores was expected, found 1 texts"):
+        select_sentences(SCORED, texts=["Oslo."])
+
+
+def test_what_was_read_before_is_repeated_too():
+    texts = ["Oslo.", "Rain.", "OSLO.", "rain."]
+    assert list(unrepeated(range(4), texts.__getitem__)) == [0, 1]
+    assert list(unrepeated([3, 2, 0], texts.__getitem__, before=[1])) == [2]
+
+
+def test_a_budget_is_filled_in_the_order_given():
+    sizes = [3, 1, 4, 1].__getitem__
+    assert first_within([1, 3, 0, 2], 5, sizes) == ([1, 3, 0], 0)
+    assert first_within([2, 1], 3, sizes) == ([2], -1)
+    assert first_within([2, 1], 3, sizes, at_least_one=False) == ([], 3)
+
+
 # Answers
 
 
@@ -179,6 +294,19 @@ def test_perfect_scores_select_what_the_oracle_selects(sample):
         ("- none", []),
         ("", []),
         (" ; ;\n. ; -", []),
+        ("1. Ana Ruiz 2. Oslo 3) U.S.", ["Ana Ruiz", "Oslo", "U.S."]),
+        ("Henry 2. Oslo", ["Henry 2. Oslo"]),  # no list: its first item has no number
+        ("1. Henry 2. Oslo; Lagos", ["Henry 2. Oslo", "Lagos"]),  # separated already
+        ("Ana Ruiz\r\nOslo\r", ["Ana Ruiz", "Oslo"]),
+        ("– Ana Ruiz\n· Oslo\n◦ Lagos", ["Ana Ruiz", "Oslo", "Lagos"]),
+        ("–Ana Ruiz; Oslo", ["–Ana Ruiz", "Oslo"]),
+        ("1. **Ana Ruiz**\n2. **Oslo**.", ["Ana Ruiz", "Oslo"]),
+        ("E*TRADE; Sagittarius A*", ["E*TRADE", "Sagittarius A*"]),
+        ("Names: Ana Ruiz; Oslo", ["Ana Ruiz", "Oslo"]),
+        ("**Entities:** none", []),
+        ("CSI: Miami; Oslo", ["CSI: Miami", "Oslo"]),
+        ("Ana  \tRuiz; Oslo", ["Ana Ruiz", "Oslo"]),
+        ("; ".join(["Oslo"] * 3000), ["Oslo"]),
     ],
 )
 def test_answers_to_the_entity_task(answer, names):
@@ -216,3 +344,17 @@ def test_names_that_the_article_does_not_tell_are_dropped(name, told):
         key="a", split="test", caption="Bergen", headline="", paragraphs=("Ana\nRuiz left.", "Oslo’s rain.")
     )
     assert in_article(sample, [name]) == ((name,) if told else ())
+
+
+@given(st.text(alphabet="ab1. ;*-\n•:)", max_size=30))
+def test_whatever_is_answered_names_are_clean_and_each_once(answer):
+    names = parse_entities(answer, "; ")
+    assert all(name == " ".join(name.split()) and ";" not in name for name in names)
+    assert len({entity_key(name) for name in names} - {"", "none"}) == len(names)
+
+
+def test_names_that_were_made_up_are_handed_back():
+    told = select_entities(STORM, "1. Ana Ruiz\n2. Lagos\n3. oslo\n4. Bergen.", "; ")
+    assert told == (("Ana Ruiz", "oslo", "Bergen"), ("Lagos",))
+    assert select_entities(article("Rain."), "Oslo; Lagos", "; ") == ((), ("Oslo", "Lagos"))
+    assert select_entities(STORM, "none", "; ") == ((), ())
