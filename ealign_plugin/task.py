@@ -86,6 +86,7 @@ class NewsCaptioning(BaseTask):
         "context_words": 100,
         "threshold": 0.5,
         "top_k": None,
+        "select_words": None,
         "protocol": "tell",
         "shuffled_images": False,
         "num_beams": 5,
@@ -99,10 +100,11 @@ class NewsCaptioning(BaseTask):
         "contexts": "context strategies that the test compares; the caption of each is scored",
         "valid_contexts": "the same for validation; the CIDEr of the first picks the best checkpoint; none "
         "where caption_loss is enough",
-        "caption_loss": "contexts (none, head, full, oracle) in which the loss of the references is measured",
+        "caption_loss": "contexts that need no pass 1, in which the loss of the references is measured",
         "context_words": "word budget of every context",
         "threshold": "a sentence is selected when P(yes) is at least this",
         "top_k": "most sentences that are selected; null: no limit",
+        "select_words": "most words of the selected sentences, the best first; null: no limit",
         "protocol": "named scoring protocol (ealign_plugin.evaluation)",
         "shuffled_images": "also caption each article from another one's photo (other_image in the data set)",
         "repetition_penalty": "divides the logits of tokens already written",
@@ -122,7 +124,7 @@ class NewsCaptioning(BaseTask):
                 if name == "caption_loss" and strategy in NEED_SELECTION:
                     raise UserError(f"run.caption_loss: {strategy!r} needs pass 1; choose another context")
         get_protocol(self.run["protocol"])
-        for name in ("context_words", "top_k"):
+        for name in ("context_words", "top_k", "select_words"):
             if self.run[name] is not None and self.run[name] < 1:
                 raise UserError(f"run.{name}: at least 1 was expected, found {self.run[name]}")
         self.losses: dict[str, float] = {}
@@ -215,9 +217,7 @@ class NewsCaptioning(BaseTask):
     ) -> list[dict[str, Any]]:
         features = model.encode_images(images)
         scores = [self._score(model, features[i : i + 1], sample) for i, sample in enumerate(samples)]
-        chosen = [
-            select_sentences(row, threshold=self.run["threshold"], top_k=self.run["top_k"]) for row in scores
-        ]
+        chosen = [self._select(row, sample) for row, sample in zip(scores, samples, strict=True)]
         read = [self._context(s, "refined", Selection(c)) for s, c in zip(samples, chosen, strict=True)]
         answers = self._generate(model, features, [self._templates.entity_prompt(text) for text, _ in read])
         listed = [parse_entities(answer, self._templates.separator) for answer in answers]
@@ -263,6 +263,16 @@ class NewsCaptioning(BaseTask):
             question=self._templates.sentence_prompt("")[1],
         )
         return log.softmax(-1)[:, 0].tolist()
+
+    def _select(self, scores: Sequence[float], sample: NewsSample) -> tuple[int, ...]:
+        words = self.run["select_words"]
+        return select_sentences(
+            scores,
+            threshold=self.run["threshold"],
+            top_k=self.run["top_k"],
+            words=words,
+            texts=[sentence.text for sentence in sample.sentences] if words else None,
+        )
 
     def _context(self, sample: NewsSample, strategy: str, selection: Selection) -> tuple[str, list[int]]:
         context = build_context(

@@ -5,13 +5,15 @@ from itertools import chain
 
 import pytest
 from articles import ARTICLES, STORM, article
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.alignment.context import NEED_SELECTION, STRATEGIES, Context, build_context, check_strategy
 from ealign_plugin.alignment.selection import Selection, oracle, shared_entities
 from ealign_plugin.entities import entity_key, entity_keys, fold
 from ealign_plugin.errors import UserError
+
+steady = settings(derandomize=True, deadline=None)
 
 CHOSEN = Selection((2, 4), ("Ana Ruiz", "OSLO"))
 BUDGETED = [strategy for strategy in STRATEGIES if strategy not in ("none", "full")]
@@ -122,6 +124,7 @@ def read(question, strategy, words, **options):
     return build_context(sample, strategy, words=words, selection=selection, **options)
 
 
+@steady
 @given(questions(), st.sampled_from(BUDGETED), WORDS, SEPARATORS, LABELS)
 def test_the_budget_is_never_exceeded(question, strategy, words, separator, label):
     made = read(question, strategy, words, separator=separator, names_label=label)
@@ -129,6 +132,7 @@ def test_the_budget_is_never_exceeded(question, strategy, words, separator, labe
     assert made.text == " ".join(made.text.split())
 
 
+@steady
 @given(questions(), st.sampled_from(STRATEGIES), WORDS)
 def test_the_sentences_stand_in_article_order_whole_and_each_once(question, strategy, words):
     made = read(question, strategy, words)
@@ -140,11 +144,13 @@ def test_the_sentences_stand_in_article_order_whole_and_each_once(question, stra
         assert len(sentences.split()) > words - len((mark + names).split())
 
 
+@steady
 @given(questions(), st.sampled_from(BUDGETED), WORDS)
 def test_an_article_with_a_sentence_gives_something_to_read(question, strategy, words):
     assert bool(read(question, strategy, words).sentences) == bool(question[0].sentences)
 
 
+@steady
 @given(questions(), WORDS)
 def test_refined_reads_only_what_was_selected_the_first_of_it(question, words):
     chosen = question[1].sentences
@@ -152,6 +158,7 @@ def test_refined_reads_only_what_was_selected_the_first_of_it(question, words):
     assert made.sentences == chosen[: len(made.sentences)] or not chosen
 
 
+@steady
 @given(questions(), WORDS)
 def test_supplemented_shows_the_first_names_in_half_of_the_budget(question, words):
     made = read(question, "supplemented", words)
@@ -161,6 +168,7 @@ def test_supplemented_shows_the_first_names_in_half_of_the_budget(question, word
     assert len((mark + names).split()) <= words / 2
 
 
+@steady
 @given(questions())
 def test_with_room_for_all_supplemented_is_the_article_and_the_names(question):
     made = read(question, "supplemented", 1000)
@@ -168,6 +176,7 @@ def test_with_room_for_all_supplemented_is_the_article_and_the_names(question):
     assert all(name in made.text for name in question[1].entities)
 
 
+@steady
 @given(questions(), st.sampled_from(STRATEGIES))
 def test_with_room_for_all_no_context_shows_more_of_the_captions_names_than_the_oracle(question, strategy):
     def shown(strategy):
@@ -178,6 +187,7 @@ def test_with_room_for_all_no_context_shows_more_of_the_captions_names_than_the_
     assert shown("oracle") == {entity_key(name) for name in shared_entities(question[0])}
 
 
+@steady
 @given(questions(), WORDS)
 def test_the_oracle_needs_no_selection(question, words):
     sample = question[0]
@@ -390,6 +400,7 @@ def placed(draw):
 MEASURES = st.sampled_from([letters, tokens, lambda text: len(text.split())])
 
 
+@steady
 @given(placed(), st.sampled_from(BUDGETED), st.integers(1, 120), MEASURES, st.booleans())
 def test_no_budget_is_exceeded_by_any_measure(question, strategy, words, length, once):
     made = read(question, strategy, words, length=length, once=once)
@@ -397,6 +408,7 @@ def test_no_budget_is_exceeded_by_any_measure(question, strategy, words, length,
     assert made == read(question, strategy, words, length=length, once=once)
 
 
+@steady
 @given(placed(), st.sampled_from(BUDGETED), st.integers(1, 120), MEASURES, st.booleans())
 def test_what_is_read_is_the_articles_in_order_and_whole(question, strategy, words, length, once):
     sample = question[0]
@@ -413,6 +425,7 @@ def test_what_is_read_is_the_articles_in_order_and_whole(question, strategy, wor
         assert len({fold(text) for text in texts}) == len(texts)
 
 
+@steady
 @given(placed(), WORDS)
 def test_around_the_photo_nothing_nearer_is_left_out(question, words):
     sample, _ = question
@@ -432,6 +445,7 @@ def test_around_the_photo_nothing_nearer_is_left_out(question, words):
             assert read_here == sorted(read_here, reverse=True)
 
 
+@steady
 @given(placed(), WORDS)
 def test_the_oracles_halves_together_are_no_more_than_the_oracle(question, words):
     sample = question[0]
