@@ -298,8 +298,10 @@ class NewsModel(BaseModel):
             pairs.setdefault((place[key], question), len(pairs))
             for key, question in zip(keys, questions, strict=True)
         ]
-        tokens = self.image_tokens(features[[image for image, _ in pairs]], [text for _, text in pairs])
-        return tokens[owner]
+        images = torch.tensor([image for image, _ in pairs], device=features.device)
+        # Not by [...]: on a CPU its backward adds up what examples share in an order that threads race for.
+        tokens = self.image_tokens(features.index_select(0, images), [text for _, text in pairs])
+        return tokens.index_select(0, torch.tensor(owner, device=tokens.device))
 
     # Training
 
