@@ -118,7 +118,7 @@ def test_an_image_is_encoded_once_for_all_its_examples(model, samples):
 
 
 def test_gradients_of_shared_images_are_added_up_in_one_order(model, samples):
-    """On a CPU, what [...] selects is added up by threads that race, which shows once in thousands of steps."""
+    """On a CPU, what [...] selects is added up by threads that race; it shows once in thousands of steps."""
     shared = {**samples, "key": ["a", "a", "b", "a"]}
     assert model._image_tokens_of(shared).grad_fn.name().startswith("IndexSelect")
 
