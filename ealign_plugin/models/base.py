@@ -26,6 +26,7 @@ from ealign_plugin.models.parts import (
     lora_options,
     quantize_language_model,
     set_trainable,
+    trainable_names,
 )
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -584,7 +585,7 @@ class NewsModel(BaseModel):
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The weights to save: what is not frozen, tied ones once."""
-        saved = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        saved = set(trainable_names(self))
         others = {name for name, _ in self.named_parameters(remove_duplicate=False)} - saved
         return {name: value for name, value in self.state_dict().items() if name not in others}
 

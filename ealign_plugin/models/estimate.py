@@ -35,11 +35,10 @@ import torch
 import yaml
 from torch import nn
 
-from ealign_plugin.models.base import NewsModel, shapes_only
+from ealign_plugin.models.base import CONFIGS, NewsModel, shapes_only
 from ealign_plugin.models.parts import PARTS, part_of
 from ealign_plugin.models.weights import fetch, read_config
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 SHAPES = CONFIGS / "shapes.yaml"
 STAND_IN = CONFIGS / "tokenizers" / "micro" / "tokenizer.json"
 

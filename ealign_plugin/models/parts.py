@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ealign_plugin.errors import UserError
 
@@ -273,11 +273,6 @@ def parameter_groups(
 def trainable_names(model: nn.Module) -> list[str]:
     """The parameters that a checkpoint holds: those that are trained, tied ones once."""
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """The trained parameters by name, detached; what stayed as it was is loaded from where it came."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def checkpoint_metadata(*, arch: str, base: str, trained: Trained) -> dict[str, str]:

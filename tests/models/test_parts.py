@@ -28,7 +28,6 @@ from ealign_plugin.models.parts import (
     quantize_language_model,
     set_trainable,
     trainable_names,
-    trainable_state,
 )
 
 CONNECTOR = ("qformer.", "query_tokens", "language_projection.")
@@ -382,7 +381,7 @@ def test_a_checkpoint_holds_what_was_trained_and_restores_it(fresh, samples):
     for each in (model, other):
         set_trainable(each, "lora")
     step(model, samples, times=2)
-    state = trainable_state(model)
+    state = model.trainable_state()
     assert list(state) == trainable_names(model) and not any(v.requires_grad for v in state.values())
     assert not any(name.startswith("vision_model") or "base_layer" in name for name in state)
     other.load_state_dict(state, strict=False)
