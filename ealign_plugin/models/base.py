@@ -5,6 +5,7 @@ A family is one file with a subclass of `NewsModel`; see there what it has to pr
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -28,6 +29,7 @@ from ealign_plugin.models.parts import (
     set_trainable,
     trainable_names,
 )
+from ealign_plugin.models.prefix import can_share, generate_with_prefix, score_with_prefix
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 BATCHINGS = ("groups", "packed", "padded")
@@ -53,7 +55,8 @@ class NewsModel(BaseModel):
     - ``config`` (with ``text_config``), ``tokenizer``;
     - ``language_model`` by `build_language_model`: a causal one, or an encoder-decoder such as T5, whose
       encoder reads everything but the target;
-    - ``frame``: ids around the text of a prompt, by `frame_of`; or `prompts`, where that isn't enough;
+    - ``frame``: ids around the text of a prompt, by `frame_of`; or `prompts` and `framed`, where that isn't
+      enough;
     - ``before``: ids in front of the image tokens, the same for every prompt; none where it is left out;
     - ``reads``: what the image tokens depend on besides the image: ``question`` (as is), ``instruction``
       (the whole) or ``nothing``;
@@ -183,6 +186,11 @@ class NewsModel(BaseModel):
         room = self.max_txt_len - len(head) - len(tail)
         return [[*head, *ids[max(0, len(ids) - room) :], *tail] for ids in self.ids(texts)]
 
+    def framed(self, texts: Sequence[str]) -> list[list[int]]:
+        """`prompts` without their limit."""
+        head, tail = self.frame
+        return [[*head, *ids, *tail] for ids in self.ids(texts)]
+
     # What a family calls
 
     def build_language_model(self, config: Any) -> Any:
@@ -241,12 +249,13 @@ class NewsModel(BaseModel):
     def set_up(self, cfg: DictConfig) -> None:
         """After the weights are in: freeze what isn't trained, and load the finetuned weights, by config."""
         trainable = cfg.get("trainable") or "all"
+        self.recipe = {"reads": self.reads}
         if kind := cfg.get("quantize"):
             quantize_language_model(self, kind, trainable)
         if cfg.get("trainable"):
             trained = set_trainable(self, trainable, lora_options(cfg.get("lora")))
             base = Path(cfg.get("pretrained") or cfg.get("model_type", "")).name
-            self.recipe = checkpoint_metadata(arch=cfg.get("arch", ""), base=base, trained=trained)
+            self.recipe |= checkpoint_metadata(arch=cfg.get("arch", ""), base=base, trained=trained)
             for parameter in self.parameters():
                 if parameter.requires_grad:  # in 8 or 11 bits, most steps would round to nothing
                     parameter.data = parameter.data.float()
@@ -310,8 +319,9 @@ class NewsModel(BaseModel):
         """The loss of a batch.
 
         Returns:
-            ``loss`` (scalar), ``loss_<task>`` (mean over the task's target tokens, detached) and
-            ``tokens`` (number of text tokens that the language model read).
+            ``loss`` (scalar), ``weight`` (of how many target tokens or examples it is the mean),
+            ``loss_<task>`` (mean over the task's target tokens, detached) and ``tokens`` (number of text
+            tokens that the language model read).
         """
         images = self._image_tokens_of(samples)
         rows = [
@@ -330,10 +340,11 @@ class NewsModel(BaseModel):
             sums = sums.index_add(0, index[owner], losses)
             counts = counts.index_add(0, index[owner], torch.ones_like(losses))
         if self.loss_reduction == "token":
-            loss = sums.sum() / counts.sum()
+            loss, weight = sums.sum() / counts.sum(), counts.sum()
         else:
-            loss = (sums / counts).mean()
-        output = {"loss": loss, "tokens": counts.new_tensor(sum(len(self.before) + len(row) for row in rows))}
+            loss, weight = (sums / counts).mean(), counts.new_tensor(len(rows))
+        tokens = counts.new_tensor(sum(len(self.before) + len(row) for row in rows))
+        output = {"loss": loss, "weight": weight, "tokens": tokens}
         tasks = samples.get("task") or ["caption"] * len(rows)
         for task in sorted(set(tasks)):
             own = torch.tensor([t == task for t in tasks], device=images.device)
@@ -435,7 +446,8 @@ class NewsModel(BaseModel):
         Args:
             features: The image's features from `encode_images` [1, P, V].
             prefix: What all prompts begin with.
-            candidates: What they go on with; the prompt is ``prefix + candidate``.
+            candidates: What they go on with; the prompt is ``prefix + candidate``. A candidate that is too
+                long loses words at its beginning, so that the prefix stays whole.
             answers: The answers to compare.
             question: What the image tokens depend on where ``reads`` is ``question``; the prefix where None.
             batch_tokens: Largest number of tokens (padding included) in one forward.
@@ -445,8 +457,10 @@ class NewsModel(BaseModel):
         """
         image = self.image_tokens(features, [prefix if question is None else question])
         replies = self.ids(answers)
-        texts = [prefix + candidate for candidate in candidates]
+        texts = [prefix + candidate for candidate in self._fitting(prefix, candidates)]
         prompts = self.prompts(texts)
+        if self.reads != "instruction" and can_share(self.language_model):
+            return score_with_prefix(self, image, prompts, replies, batch_tokens)
         one_token = all(len(reply) == 1 for reply in replies)
         if one_token:  # the row of a candidate answers them all
             rows = [Tokens(prompt) for prompt in prompts]
@@ -468,6 +482,24 @@ class NewsModel(BaseModel):
                 values = each.new_zeros(len(group)).index_add(0, owner, each)[:, None]
             scores[group] = values
         return scores.reshape(len(candidates), len(answers))
+
+    def _fitting(self, prefix: str, candidates: Sequence[str]) -> list[str]:
+        """The candidates; of one that makes its prompt too long, as many of its last words as fit."""
+
+        def length(candidate: str) -> int:
+            return len(self.framed([prefix + candidate])[0])
+
+        fitting = []
+        for candidate in candidates:
+            # A token is a byte at least, so most candidates are short beyond doubt.
+            doubt = len((prefix + candidate).encode()) > self.max_txt_len // 2
+            if doubt and length(candidate) > self.max_txt_len:
+                words = candidate.split()
+                counts = range(1, len(words))
+                most = bisect_right(counts, self.max_txt_len, key=lambda n: length(" ".join(words[-n:])))
+                candidate = " ".join(words[-most:]) if most else candidate  # a single word is cut by tokens
+            fitting.append(candidate)
+        return fitting
 
     @torch.no_grad()
     def generate(
@@ -514,9 +546,10 @@ class NewsModel(BaseModel):
             batch = pad([rows[i] for i in group], self.tokenizer.pad_token_id, images.device, left=left)
             # Masked padding between image and text takes no position, so a row reads the same in any batch.
             embeds, mask = self._embeds(images[group], batch.ids, batch.mask)
-            output = self.language_model.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask,
+            output = generate_with_prefix(
+                self.language_model,
+                embeds,
+                mask,
                 do_sample=use_nucleus_sampling,
                 num_beams=1 if use_nucleus_sampling else num_beams,
                 max_new_tokens=max_length,

@@ -107,7 +107,7 @@ class Llava(NewsModel):
                 f"model.text_config.vocab_size: {size} found, at least {words} expected, the tokenizer's; "
                 "raise it or name another model.tokenizer"
             )
-        if (least := len(self._framed([""])[0])) >= self.max_txt_len:
+        if (least := len(self.framed([""])[0])) >= self.max_txt_len:
             raise UserError(
                 f"model.max_txt_len: {self.max_txt_len} found; more than {least} expected, the tokens "
                 "around the instruction; raise it"
@@ -146,10 +146,11 @@ class Llava(NewsModel):
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids after the image tokens: newline, the end of each text, " ASSISTANT:"."""
-        room, rows = self.max_txt_len - len(self.newline), self._framed(texts)
+        room, rows = self.max_txt_len - len(self.newline), self.framed(texts)
         return [ids if len(ids) <= self.max_txt_len else [*self.newline, *ids[-room:]] for ids in rows]
 
-    def _framed(self, texts: Sequence[str]) -> list[list[int]]:
+    def framed(self, texts: Sequence[str]) -> list[list[int]]:
+        """`prompts` without their limit."""
         rows = self.ids([AFTER.format(text) for text in texts])
         return [[*self.begin, *ids[self.lead :]] for ids in rows]
 

@@ -302,14 +302,19 @@ def check_metadata(path: str | Path, found: Mapping[str, str] | None, expected: 
     Args:
         path: The checkpoint, for the message.
         found: Its safetensors metadata.
-        expected: `checkpoint_metadata` of the model to fill.
+        expected: `NewsModel.recipe` of the model to fill.
 
     Raises:
         UserError: architecture, base weights, trained parts or LoRA differ.
     """
-    keys = {"arch": "model.arch", "base": "the base weights", "trainable": "model.trainable"}
+    keys = {
+        "arch": "model.arch",
+        "base": "the base weights",
+        "trainable": "model.trainable",
+        "reads": "what the image tokens read besides the image (model.qformer_text)",
+    }
     for name, key in keys.items():
-        if (found or {}).get(name, expected[name]) != expected[name]:
+        if name in expected and (found or {}).get(name, expected[name]) != expected[name]:
             raise UserError(
                 f"{path}: a checkpoint of another recipe: {key} is {expected[name]!r} here and was "
                 f"{(found or {})[name]!r} when it was written; use the same"

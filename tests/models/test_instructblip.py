@@ -222,7 +222,7 @@ def test_an_empty_answer_is_certain(model, samples, batch_tokens):
 
 def test_batch_tokens_bounds_a_forward(model, samples):
     sizes: list[int] = []
-    candidates = [" The mayor left." * (4 + n % 2) for n in range(11)]
+    candidates = [f" {n} came." + " The mayor left." * (3 + n % 2) for n in range(11)]
     with model.language_model.model.register_forward_hook(
         lambda *call: sizes.append(call[-1].last_hidden_state.shape[:2].numel())
     ):
