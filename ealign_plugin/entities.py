@@ -61,6 +61,16 @@ def entity_key(text: str) -> str:
     return key
 
 
+def told(text: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that a text holds, in whole words, compared by `entity_key`.
+
+    >>> told("Oslo's mayor left.", ["Oslo", "Os", "Bergen"])
+    ['Oslo']
+    """
+    folded = fold(text)
+    return [name for name in names if re.search(rf"(?<!\w){re.escape(entity_key(name))}(?!\w)", folded)]
+
+
 def entity_keys(entities: Iterable[Entity], *, visual: bool = False) -> set[str]:
     """Keys of the entities; only of those that a picture can show where ``visual``."""
     return {entity_key(e.text) for e in entities if not visual or e.label in VISUAL_LABELS} - {""}

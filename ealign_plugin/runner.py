@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process, main_process
 from lavis.datasets.data_utils import apply_to_sample
 from lavis.runners.runner_iter import RunnerIter
@@ -32,6 +31,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.distributed import gathered
 from ealign_plugin.host.registration import registered
 from ealign_plugin.models.parts import parameter_groups
 from ealign_plugin.shards.batches import TrainingBatches
@@ -42,6 +42,7 @@ from ealign_plugin.shards.write import whole, write_whole
 class EalignRunner(RunnerIter):
     """RunnerIter for streams, one process or many, with checkpoints that are whole or absent."""
 
+    GOES_ON = True  # in the folder of an interrupted run (see `ealign_plugin.host.run_folder`)
     RUN_DEFAULTS = {
         "beta1": 0.9,
         "clip_grad_norm": 1.0,
@@ -179,6 +180,7 @@ class EalignRunner(RunnerIter):
         return DataLoader(
             dataset,
             batch_size=int(self.config.run_cfg.batch_size_eval),
+            num_workers=int(self.config.run_cfg.num_workers),
             pin_memory=self.cuda_enabled,
             collate_fn=getattr(dataset, "collater", None),
             sampler=RankSampler(dataset, get_rank(), get_world_size()),
@@ -335,7 +337,7 @@ class EalignRunner(RunnerIter):
 
         Mends RunnerIter._save_checkpoint: written in place and pickled; the data begin anew.
         """
-        streams = _of_all_ranks(self.train_loader.state())
+        streams = gathered(self.train_loader.state())
         if is_main_process():
             self._write_checkpoint(cur_iters, streams)
 
@@ -417,14 +419,6 @@ class _Means:
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
         self.values.clear()
         return means
-
-
-def _of_all_ranks(value: str) -> list[str]:
-    """The value of each process, in order of rank."""
-    values = [value] * get_world_size()
-    if len(values) > 1:
-        dist.all_gather_object(values, value)
-    return values
 
 
 def _state_path(path: Path) -> Path:

@@ -45,7 +45,7 @@ STRATEGIES = (
 )
 NEED_SELECTION = frozenset({"refined", "supplemented"})
 
-_ORACLES = {"oracle": {}, "oracle_sentences": {"entities": False}, "oracle_entities": {"sentences": False}}
+ORACLES = {"oracle": {}, "oracle_sentences": {"entities": False}, "oracle_entities": {"sentences": False}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ def build_context(
         return Context(_joined(*map(text, read)), read)
     if words < 1:
         raise UserError(f"context {strategy!r}: a budget of at least 1 word was expected, found {words}")
-    if strategy in _ORACLES:
-        selection = oracle(sample, **_ORACLES[strategy])
+    if strategy in ORACLES:
+        selection = oracle(sample, **ORACLES[strategy])
     elif strategy not in NEED_SELECTION:
         selection = None
     elif selection is None:

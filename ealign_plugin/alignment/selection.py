@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ealign_plugin.entities import entity_key, entity_keys, fold
+from ealign_plugin.entities import entity_key, entity_keys, fold, told
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
@@ -212,8 +212,7 @@ def in_article(sample: NewsSample, names: Sequence[str]) -> tuple[str, ...]:
     >>> in_article(sample, ["Oslo", "Os", "Bergen"])
     ('Oslo',)
     """
-    text = fold(" ".join((sample.headline, *sample.paragraphs)))
-    return tuple(name for name in names if re.search(rf"(?<!\w){re.escape(entity_key(name))}(?!\w)", text))
+    return tuple(told(" ".join((sample.headline, *sample.paragraphs)), names))
 
 
 def select_entities(
@@ -226,5 +225,5 @@ def select_entities(
     (('Oslo',), ('Bergen',))
     """
     listed = parse_entities(answer, separator)
-    told = in_article(sample, listed)
-    return told, tuple(name for name in listed if name not in told)
+    known = in_article(sample, listed)
+    return known, tuple(name for name in listed if name not in known)

@@ -10,7 +10,7 @@ origin::
 """
 
 from ealign_plugin.evaluation.captions import caption_statistics, find_java, score_captions, score_each
-from ealign_plugin.evaluation.names import EntityScores, all_named, entity_scores
+from ealign_plugin.evaluation.names import EntityScores, all_named, entity_scores, names_held
 from ealign_plugin.evaluation.protocols import PROTOCOLS, Protocol, evaluate, get_protocol
 from ealign_plugin.evaluation.ranking import auc, average_precision, list_f1, mean_by_group
 from ealign_plugin.evaluation.table import format_table
@@ -30,6 +30,7 @@ __all__ = [
     "get_protocol",
     "list_f1",
     "mean_by_group",
+    "names_held",
     "score_captions",
     "score_each",
 ]

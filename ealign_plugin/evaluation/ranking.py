@@ -6,7 +6,7 @@ never ordered by luck: `auc` gives half a point for a tie, `average_precision` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -67,11 +67,12 @@ def mean_by_group(
 
 
 def list_f1(
-    predicted: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]
+    predicted: Sequence[Iterable[Hashable]], wanted: Sequence[Iterable[Hashable]]
 ) -> tuple[float | None, float | None, float | None]:
-    """Precision, recall and F1 of predicted lists: sets of strings per photo, hits summed over photos.
+    """Precision, recall and F1 of predicted lists: a set of items per photo, hits summed over photos.
 
-    Strings are compared as they are; normalise them first. None as in `EntityScores`.
+    Items (names, numbers of sentences) are compared as they are; normalise them first. None as in
+    `EntityScores`.
 
     Raises:
         UserError: different numbers of lists.

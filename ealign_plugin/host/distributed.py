@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -118,3 +118,12 @@ def from_first(value: str | None) -> str:
         dist.broadcast_object_list(box, src=0)
     assert box[0] is not None
     return box[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process passes, in order of rank, in every process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

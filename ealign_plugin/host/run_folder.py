@@ -1,17 +1,31 @@
-"""A folder for each run, under the working directory and never written to by two runs."""
+"""A folder for each run, under the working directory and never written to by two runs.
+
+A run that was interrupted left its ``config.yaml`` there and no ``metrics.json``: the same command finds it
+and goes on in it, unless a process still works there, which holds the folder's lock.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import IO
 
 from ealign_plugin.errors import UserError
 
+CONFIG, FINISHED, LOCK = "config.yaml", "metrics.json", ".lock"
 
-def make_run_folder(output_dir: str, task: str, now: datetime) -> Path:
+_held: dict[Path, IO[str]] = {}  # the locks of this process, until it ends
+
+
+def make_run_folder(output_dir: str, task: str, now: datetime, go_on_with: str | None = None) -> Path:
     """Create and return ``<output_dir>/<task>/2026-11-23_14-05-09``, with -2, -3 ... where that is taken.
+
+    With ``go_on_with``, the text of a resolved config, the newest interrupted run's folder of this config, if
+    there is one.
 
     LAVIS puts a relative ``output_dir`` into site-packages, and names runs by ten minutes, so that they
     overwrite each other.
@@ -22,6 +36,8 @@ def make_run_folder(output_dir: str, task: str, now: datetime) -> Path:
     parent = (Path.cwd() / Path(output_dir).expanduser() / task).absolute()
     name = now.strftime("%Y-%m-%d_%H-%M-%S")
     try:
+        if go_on_with is not None and (found := interrupted(parent, go_on_with)):
+            return found
         parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -34,7 +50,46 @@ def make_run_folder(output_dir: str, task: str, now: datetime) -> Path:
         raise unwritable(output_dir, parent, error.strerror or str(error)) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise unwritable(output_dir, folder, "no permission to write")
+    lock(folder)
     return folder
+
+
+def interrupted(parent: Path, config: str) -> Path | None:
+    """The newest folder of a run with this config that is not finished, now locked by this process."""
+    for folder in sorted(parent.glob("*"), reverse=True):
+        try:
+            same = (folder / CONFIG).read_text(encoding="utf-8") == config
+        except (OSError, UnicodeDecodeError):
+            continue
+        if same and not (folder / FINISHED).exists() and lock(folder):
+            return folder
+    return None
+
+
+def lock(folder: Path) -> bool:
+    """Whether the folder is now this process's alone; yes where there are no locks, as on some disks."""
+    if folder in _held:
+        return False
+    file = (folder / LOCK).open("a")
+    try:
+        # Not flock: data workers would inherit that and keep it for a while after this process was killed.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        return False
+    except OSError:
+        file.close()
+        return True
+    _held[folder] = file
+    return True
+
+
+def unlock(folder: Path) -> None:
+    """At the end of a run."""
+    if file := _held.pop(folder, None):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / LOCK).unlink()
+        file.close()
 
 
 def unwritable(output_dir: str, folder: Path, found: str) -> UserError:

@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,26 +63,30 @@ def run(command: str, argv: Sequence[str] | None) -> None:
         cfg.run_cfg.evaluate = True
     if args.checkpoint:
         cfg.run_cfg.resume_ckpt_path = str(Path(args.checkpoint).absolute())
+    if args.dry_run:  # by name: it stands on the top floor, which sees every room
+        import_module("ealign_plugin.cli.dry_run").dry_run(cfg, args.cfg_path)
+        return
     resolved = OmegaConf.to_yaml(cfg.config, resolve=True)  # before this process's rank and folder come in
     cfg.run_cfg.device = distributed.choose_device(cfg.run_cfg.device)
     distributed.join(cfg.run_cfg)
     try:
-        with run_folder(cfg) as folder, only_first_prints(cfg):
+        with run_folder(cfg, resolved) as folder, only_first_prints(cfg):
             build_and_run(cfg, folder, resolved)
     finally:
         distributed.leave()
 
 
 @contextlib.contextmanager
-def run_folder(cfg: HostConfig) -> Iterator[Path]:
-    """The same new folder in every process; gone again if the run fails before it leaves anything there."""
+def run_folder(cfg: HostConfig, resolved: str) -> Iterator[Path]:
+    """The same folder in every process, new or an interrupted run's; gone again if nothing is left in it."""
     from ealign_plugin.host.distributed import from_first
-    from ealign_plugin.host.run_folder import discard_if_empty, make_run_folder
+    from ealign_plugin.host.run_folder import discard_if_empty, make_run_folder, unlock
 
-    made = ""
-    if cfg.run_cfg.rank == 0:
+    run, made = cfg.run_cfg, ""
+    if run.rank == 0:
+        go_on = goes_on(run.runner) and (run.evaluate or run.get("resume") == "auto")
         try:
-            made = str(make_run_folder(cfg.run_cfg.output_dir, cfg.run_cfg.task, datetime.now()))
+            made = str(make_run_folder(run.output_dir, run.task, datetime.now(), resolved if go_on else None))
         except UserError as error:
             made = f"error {error}"  # the others wait for an answer too
     made = from_first(made)
@@ -91,8 +96,16 @@ def run_folder(cfg: HostConfig) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        if cfg.run_cfg.rank == 0:
+        if run.rank == 0:
+            unlock(folder)
             discard_if_empty(folder)
+
+
+def goes_on(runner: str) -> bool:
+    """Whether a runner goes on in the folder of an interrupted run; LAVIS's own begin anew."""
+    from lavis.common.registry import registry
+
+    return getattr(registry.get_runner_class(runner), "GOES_ON", False)
 
 
 @contextlib.contextmanager

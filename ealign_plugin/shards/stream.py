@@ -512,6 +512,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
                 break
             self._members += _members(shard)
         self._members = self._members[:limit]
+        self._left_out: frozenset[int] = frozenset()
         self._other_image = other_image
         if other_image and len(self):
             self._of_another_article(0)  # fails now rather than after the training
@@ -520,19 +521,59 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         return len(self._members)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``{"image": [3, H, W], "sample": NewsSample, "key": str}``, and ``other_image`` where asked for."""
-        sample, image = decode(self._raw(index), self.image_processor)
-        item = {"image": image, "sample": sample, "key": sample.key}
-        if self._other_image:
-            item["other_image"] = decode(self._raw(self._of_another_article(index)), self.image_processor)[1]
+        """``index``, ``key``, ``image`` [3, H, W] and ``sample``; ``other_image`` where it was asked for.
+
+        Of a sample that cannot be read ``index``, ``key`` and ``error``: what was found. Of one that was left
+        out the ``index``.
+        """
+        if index in self._left_out:
+            return {"index": index}
+        item: dict[str, Any] = {"index": index, "key": self._members[index][1]}
+        try:
+            item["sample"], item["image"] = decode(self._raw(index), self.image_processor)
+            if self._other_image:
+                other = self._of_another_article(index)
+                item["other_image"] = decode(self._raw(other), self.image_processor)[1]
+        except UserError as error:
+            return {"index": index, "key": item["key"], "error": str(error)}
         return item
+
+    def leave_out(self, indexes: Iterable[int]) -> None:
+        """Read no photos of these any more, as an evaluation does that goes on; they keep their places."""
+        self._left_out = frozenset(indexes)
+
+    def sample(self, index: int) -> NewsSample:
+        """A sample without its photo.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return decode_record(self._raw(index))
+
+    def identity(self) -> dict[str, Any]:
+        """Which samples these are, and how their photos are read."""
+        listed = "".join(f"{shard.path.name} {key} {places}\n" for shard, key, *places in self._members)
+        digest = hashlib.sha256(listed.encode()).hexdigest()[:12]
+        processor = {name: value for name, value in vars(self.image_processor).items()}
+        return {
+            "samples": f"{len(self)} of {self.split}, sha256 {digest}",
+            "image_processor": processor,
+            "other_image": self._other_image,
+            "templates": asdict(self.templates),
+        }
+
+    def _article(self, index: int) -> tuple[str, ...] | None:
+        try:
+            return self.sample(index).paragraphs
+        except UserError:
+            return None  # told where this sample itself is read
 
     def _of_another_article(self, index: int) -> int:
         # Photos of one article stand together: half the split away is another's, unless one has so many.
-        size, article = len(self), decode_record(self._raw(index)).paragraphs
+        size, article = len(self), self._article(index)
         for step in range(size):
             other = (index + size // 2 + step) % size
-            if decode_record(self._raw(other)).paragraphs != article:
+            if self._article(other) not in (article, None):
                 return other
         raise UserError(
             f"the {size} samples of {self.split!r} are photos of one article, other_image needs two "
@@ -550,11 +591,14 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 
     @staticmethod
     def collater(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Stack the images to [B, 3, H, W], list the rest."""
-        batch: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
+        """Stack the images to [B, 3, H, W] and list the rest; ``errors`` lists what cannot be read."""
+        whole = [item for item in items if "image" in item]
+        names = whole[0] if whole else ("index", "key", "sample")
+        batch: dict[str, Any] = {name: [item[name] for item in whole] for name in names}
         for name in ("image", "other_image"):
             if name in batch:
                 batch[name] = stack(batch[name])
+        batch["errors"] = [item for item in items if "error" in item]
         return batch
 
 

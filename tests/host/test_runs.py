@@ -117,6 +117,48 @@ def test_evaluation_of_the_best_checkpoint_repeats_the_test(runs, installed, roo
     assert not list(again.glob("checkpoint*"))
 
 
+def test_an_evaluation_killed_in_the_middle_goes_on_by_the_same_command(runs, installed, root, tmp_path):
+    run, _ = runs("editable")
+    again = ["run.batch_size_eval=1", "run.num_beams=4"]
+    options = {"module": "lavis.evaluate", "args": ("--checkpoint", str(best(run)))}
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in (undisturbed, killed):
+        folder.mkdir()
+    assert start(installed("editable"), root, undisturbed, *again, **options).returncode == 0
+
+    for photos in (2, 7):  # twice: what was resumed may be interrupted too
+        process = subprocess.Popen(
+            command(installed("editable"), root, *again, **options),
+            cwd=killed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        wait_for(lambda most=photos: journal_lines(killed) > most, process)
+        process.kill()
+        process.wait()
+    done = start(installed("editable"), root, killed, *again, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Going on with an evaluation: " in done.stderr
+    assert len(list((killed / "output" / "ealign_news_captioning").iterdir())) == 1
+    for name in ("predictions.jsonl", "report.txt", "metrics.json"):
+        assert (newest_run(killed) / name).read_bytes() == (newest_run(undisturbed) / name).read_bytes()
+    left = {file.name for file in newest_run(killed).iterdir()}
+    assert left == {
+        "config.yaml",
+        "console.log",
+        "log.txt",
+        *("metrics.json", "predictions.jsonl", "report.txt"),
+    }
+
+
+def journal_lines(folder: Path) -> int:
+    return sum(len(file.read_bytes().splitlines()) - 1 for file in folder.rglob("rank*.jsonl"))
+
+
+def best(run: Path) -> Path:
+    return run / "checkpoint_best.safetensors"
+
+
 def test_a_resumed_run_goes_on_as_if_nothing_had_happened(runs, installed, root, tmp_path):
     whole, _ = runs("editable")
     half = tmp_path / "half"
