@@ -10,7 +10,12 @@ Example:
     >>> model = load_model("ealign_instructblip", "micro")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ealign_plugin.host.startup.ealign_startup import lavis_is_loaded
+
+if TYPE_CHECKING:
+    from ealign_plugin.captioner import NewsCaptioner as NewsCaptioner
 
 __version__ = "0.1.0"
 
@@ -18,3 +23,12 @@ if lavis_is_loaded():
     from ealign_plugin.host.registration import register
 
     register()
+
+
+def __getattr__(name: str) -> Any:
+    """`NewsCaptioner` is imported when it is first asked for: it needs torch."""
+    if name == "NewsCaptioner":
+        from ealign_plugin.captioner import NewsCaptioner
+
+        return NewsCaptioner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
