@@ -11,6 +11,7 @@ import typer
 from ealign_plugin.cli.estimate import estimate
 from ealign_plugin.cli.export import export
 from ealign_plugin.cli.inspect import inspect
+from ealign_plugin.cli.ladder import ladder
 from ealign_plugin.cli.prepare import prepare
 from ealign_plugin.host.console import guarded
 from ealign_plugin.host.quiet import quiet
@@ -35,7 +36,7 @@ def add(command: Callable[..., None]) -> None:
     app.command()(run)
 
 
-for command in (prepare, inspect, estimate, export):
+for command in (prepare, inspect, estimate, export, ladder):
     add(command)
 
 

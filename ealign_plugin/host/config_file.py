@@ -13,14 +13,16 @@ from omegaconf.errors import OmegaConfBaseException
 from ealign_plugin.errors import UserError
 
 ROOTS = ("model", "datasets", "run")
-ALSO_ROOTS = ("preprocess",)  # of LAVIS's model YAMLs, and so in every config that a run saves
+# Of LAVIS's model YAMLs, and so in every config that a run saves; what `ealign ladder` reads of a rung.
+ALSO_ROOTS = ("preprocess", "ladder")
 
 
 def read_config(cfg_path: str | Path, options: Sequence[str] = ()) -> DictConfig:
     """The YAML with the command line's options laid over it.
 
     Args:
-        cfg_path: YAML file with the mappings ``model``, ``datasets`` and ``run``.
+        cfg_path: YAML file with the mappings ``model``, ``datasets`` and ``run``, of its own or of its bases
+            (`with_bases`).
         options: ``a.b=c`` each, or LAVIS's older form of alternating ``a.b`` and ``c``.
 
     Raises:
@@ -29,12 +31,7 @@ def read_config(cfg_path: str | Path, options: Sequence[str] = ()) -> DictConfig
     path = Path(cfg_path)
     if not path.is_file():
         raise UserError(missing_file(path))
-    try:
-        config = OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
-        raise UserError(f"{path}: not readable as YAML: {in_one_line(error)}; mend the file") from error
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{path}: found {type(config).__name__}, expected the mappings {', '.join(ROOTS)}")
+    config = with_bases(path)
     try:
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(dotlist(options)))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
@@ -43,13 +40,61 @@ def read_config(cfg_path: str | Path, options: Sequence[str] = ()) -> DictConfig
     return config
 
 
-def missing_file(path: Path) -> str:
+def with_bases(path: Path, above: Sequence[Path] = ()) -> DictConfig:
+    """A YAML laid over those that its root key ``base`` names, which have bases in turn.
+
+    ::
+
+        base: base.yaml             # beside this file; or a list, the later over the earlier
+        run: {max_iters: 20}        # replaces that one value; a list is replaced as a whole
+
+    Args:
+        path: A file that exists.
+        above: The files whose bases led here.
+
+    Raises:
+        UserError: not YAML, no mapping, or a base that is missing or leads back to itself.
+    """
+    config = read_yaml(path)
+    if "base" not in config:
+        return config
+    given = OmegaConf.to_container(config)["base"]
+    names = given if isinstance(given, list) else [given]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{path}: base: found {given!r}, expected the path of a YAML or a list of them")
+    del config["base"]
+    chain, layers = [*above, path], []
+    for name in names:
+        below = path.parent / Path(name).expanduser()
+        if not below.is_file():
+            raise UserError(f"{path}: base: {missing_file(below, path.parent)}")
+        if any(below.samefile(one) for one in chain):
+            way = " → ".join(map(str, [*chain, below]))
+            raise UserError(f"{path}: base: {below} would be its own base ({way}); take one of them out")
+        layers.append(with_bases(below, chain))
+    try:
+        return OmegaConf.merge(*layers, config)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(f"{path}: base: {given}: they do not fit together: {in_one_line(error)}") from error
+
+
+def read_yaml(path: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{path}: not readable as YAML: {in_one_line(error)}; mend the file") from error
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{path}: found {type(config).__name__}, expected the mappings {', '.join(ROOTS)}")
+    return config
+
+
+def missing_file(path: Path, start: Path | None = None) -> str:
     if path.is_dir():
         return f"{path}: is a folder, expected a YAML file; give the file"
     nearby = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
     return (
         f"{path}: no such file, expected a YAML config{suggest(path.name, nearby)}; "
-        f"relative paths start at {Path.cwd()}"
+        f"relative paths start at {start or Path.cwd()}"
     )
 
 
