@@ -22,6 +22,7 @@ EPILOG = {
     "lavis.train": """examples:
   python -m lavis.train --cfg-path projects/ealign/train.yaml
   python -m lavis.train --cfg-path my.yaml --options run.max_iters=20 run.device=cpu
+  python -m lavis.train --cfg-path my.yaml --dry-run
   python -m torch.distributed.run --nproc-per-node 2 -m lavis.train --cfg-path my.yaml
 
 Each run writes into a folder of its own: <run.output_dir, default ./output>/<task>/<date>_<time>.
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(command: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Attributes ``cfg_path``, ``options`` (list of str) and ``checkpoint`` (None for lavis.train)."""
+    """Attributes ``cfg_path``, ``options`` (list of str), ``checkpoint`` (or None) and ``dry_run``."""
     parser = Parser(
         prog=f"python -m {command}",
         description=PURPOSE[command],
@@ -62,7 +63,13 @@ def parse(command: str, argv: Sequence[str] | None = None) -> argparse.Namespace
         metavar="KEY=VALUE",
         help="values that replace the YAML's, by dotted key",
     )
-    parser.set_defaults(checkpoint=None)
+    parser.set_defaults(checkpoint=None, dry_run=False)
+    if command == "lavis.train":
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="check config, weights and data, print what the run would do and what it needs, and stop",
+        )
     if command == "lavis.evaluate":
         parser.add_argument("--checkpoint", help="file of a training run whose weights are tested")
     args = parser.parse_args(argv)

@@ -92,6 +92,13 @@ RUN_DEFAULTS: dict[str, Any] = {
     "lr_sched": "linear_warmup_cosine_lr",
 }
 
+# The smallest value of numbers in `run`.
+LEAST = {
+    **dict.fromkeys(("max_iters", "max_epoch", "iters_per_inner_epoch", "accum_grad_iters", "log_freq"), 1),
+    **dict.fromkeys(("batch_size_train", "batch_size_eval"), 1),
+    **dict.fromkeys(("num_workers", "warmup_steps", "init_lr", "min_lr", "weight_decay"), 0),
+}
+
 MODEL_KEYS = ("arch", "model_type", "pretrained", "finetuned", "load_pretrained", "load_finetuned")
 DATASET_KEYS = ("type", "data_type")
 PROCESSORS = ("vis_processor", "text_processor")
@@ -183,6 +190,60 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
         for name in ratios
         if name not in config["datasets"]
     ]
+    problems += range_problems(completed)
+    problems += split_problems(completed, config["datasets"])
+    return problems
+
+
+def range_problems(run: Mapping[str, Any]) -> list[str]:
+    """Numbers that no run can have, alone or beside each other; other types are told elsewhere.
+
+    Args:
+        run: The section with its defaults.
+    """
+    numbers = {
+        key: value for key, value in run.items() if isinstance(value, int | float) and type(value) is not bool
+    }
+    problems = [
+        f"run.{key}: found {numbers[key]}, expected at least {least}"
+        for key, least in LEAST.items()
+        if key in numbers and not numbers[key] >= least
+    ]
+    problems += [
+        f"run.{smaller}: found {numbers[smaller]}, expected at most run.{larger}, {numbers[larger]}"
+        for smaller, larger in (("warmup_steps", "max_iters"), ("min_lr", "init_lr"))
+        if smaller in numbers and larger in numbers and numbers[smaller] > numbers[larger]
+    ]
+    if run["evaluate"] is True and run["test_splits"] == []:
+        problems.append(
+            "run.test_splits: found none beside run.evaluate: true, expected what to test: [test]"
+        )
+    folder = Path(str(run["output_dir"])).expanduser()
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            problems.append(f"run.output_dir: {folder}: {place} is a file, expected a folder; name another")
+    return problems
+
+
+def split_problems(run: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
+    """Splits that ``run`` names and no data set gives; a foreign data set may give any."""
+    given: set[str] = set()
+    for name, section in datasets.items():
+        cls = registry.get_builder_class(name)
+        kind = section.get("type", "default") if isinstance(section, Mapping) else None
+        if cls is None or not is_ours(cls) or kind not in cls.DATASET_CONFIG_DICT:
+            return []
+        splits = {**read_defaults(cls.default_config_path(kind))["datasets"][name], **section}.get("splits")
+        if not isinstance(splits, list):
+            return []
+        given |= set(map(str, splits))
+    problems = []
+    for key in ("test_splits",) if run["evaluate"] else ("train_splits", "valid_splits", "test_splits"):
+        # What is trained on never ends.
+        expected = given & {"train"} if key == "train_splits" else given - {"train"}
+        for split in run[key] if isinstance(run[key], list) else ():
+            if split not in expected:
+                problems.append(unknown(f"run.{key}", split, expected, what="split"))
     return problems
 
 

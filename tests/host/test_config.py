@@ -163,7 +163,7 @@ def test_all_problems_come_at_once(write):
 
 
 def test_evaluation_needs_no_training_values(write):
-    path = write(run={"evaluate": True, "init_lr": None, "batch_size_train": None})
+    path = write(run={"evaluate": True, "init_lr": None, "batch_size_train": None, "test_splits": ["test"]})
     assert load_config(path).run_cfg.evaluate is True
 
 
