@@ -1,11 +1,15 @@
-"""The runner ``ealign_runner``: LAVIS's RunnerIter, mended, on a CPU or a GPU.
+"""The runner ``ealign_runner``: LAVIS's RunnerIter, mended, on CPUs or GPUs, one process or many.
 
 What is mended, and where LAVIS 1.0.2 has the defect, stands at each override. What a run leaves in its
 folder::
 
-    config.yaml   console.log   log.txt (one JSON object a line)   metrics.json
-    checkpoint_last.safetensors + .state.pt      checkpoint_best.safetensors
+    config.yaml   environment.json   console.log   log.txt (one JSON object a line)   metrics.json
+    checkpoints/last, best → iter_000400/…       (see `ealign_plugin.checkpoints`)
     predictions.jsonl   report.txt               (written by the task)
+    bad_batch.json                               (of a run that stopped because a loss was not finite)
+
+With ``run.resume: auto`` a run that was interrupted, even by ``kill -9``, goes on by the same command and
+logs what it would have logged.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import resource
+import signal
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +29,37 @@ import torch
 from lavis.common.dist_utils import get_rank, get_world_size, is_main_process, main_process
 from lavis.datasets.data_utils import apply_to_sample
 from lavis.runners.runner_iter import RunnerIter
-from safetensors.torch import save_file
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ealign_plugin.checkpoints import (
+    FOLDER,
+    Checkpoint,
+    CheckpointStore,
+    check_config,
+    find,
+    load_weights,
+    pack_rng,
+    unpack_rng,
+    weights_of,
+)
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.distributed import gathered
+from ealign_plugin.host.environment import code_revision
 from ealign_plugin.host.registration import registered
 from ealign_plugin.models.parts import parameter_groups
+from ealign_plugin.parallel import KINDS, Precision, accumulate, whole, wrap
 from ealign_plugin.shards.batches import TrainingBatches
-from ealign_plugin.shards.write import whole, write_whole
+from ealign_plugin.shards.write import write_whole
+
+STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+"""Of schedulers that are about to take the machine away."""
+GRACE = 20
+"""Seconds that a data worker reads on after SIGTERM: schedulers send it to all processes of a job."""
 
 
 @registered("runner", "ealign_runner")
@@ -44,18 +68,35 @@ class EalignRunner(RunnerIter):
 
     GOES_ON = True  # in the folder of an interrupted run (see `ealign_plugin.host.run_folder`)
     RUN_DEFAULTS = {
+        "accum_grad_iters": 1,
+        "amp": False,
         "beta1": 0.9,
         "clip_grad_norm": 1.0,
+        "keep_best": 1,
+        "keep_last": 2,
         "log_freq": 50,
         "lr_sched": "ealign_cosine",
         "lrs": {},
+        "parallel": "ddp",
+        "resume": None,
+        "save_freq": None,
         "validate_at_start": False,
     }
     RUN_KEYS = {
         "beta1": "AdamW's first beta (LAVIS reads only beta2)",
-        "validate_at_start": "validate before the first step too",
-        "lrs": "learning rates of parts that have one of their own: {llm: 1.0e-5}",
         "clip_grad_norm": "largest norm of the gradients; 0 turns clipping off",
+        "keep_best": "so many checkpoints with the best validation stay",
+        "keep_last": "so many of the newest checkpoints stay",
+        "lrs": "learning rates of parts that have one of their own: {llm: 1.0e-5}",
+        "parallel": "of several processes: ddp: each holds the model; fsdp: each holds a part of it",
+        "resume": "auto: go on with the newest interrupted run of this config if there is one; null: don't",
+        "save_freq": "steps between checkpoints; null: one after each validation",
+        "validate_at_start": "validate before the first step too",
+    }
+    RUN_CHOICES = {
+        "amp": (False, True, "bf16", "fp16"),
+        "parallel": KINDS,
+        "resume": (None, "auto"),
     }
 
     # Declared by RunnerBase without types.
@@ -67,10 +108,20 @@ class EalignRunner(RunnerIter):
 
     def __init__(self, cfg: Any, task: Any, model: nn.Module, datasets: dict[str, Any], job_id: str) -> None:
         super().__init__(cfg, task, model, datasets, job_id)
+        run = cfg.run_cfg
+        self.folder = Path(self.output_dir)
+        self.store = CheckpointStore(
+            self.folder / FOLDER, int(run.get("keep_last", 2)), int(run.get("keep_best", 1))
+        )
+        self.precision = Precision(run.get("amp"), self.device)
         self.history: list[dict[str, Any]] = []
         self.best_iters, self.best_metric = 0, -math.inf
+        self.done, self.ended = 0, True  # iterations; whether the inner epoch that they end is validated
+        self.window, self.inner_epoch = _Means(), _Means()
+        self._stop = 0  # the signal that asked for it
+        self._in_evaluation = False
         if is_main_process():
-            handler = logging.FileHandler(Path(self.output_dir) / "console.log", encoding="utf-8")
+            handler = logging.FileHandler(self.folder / "console.log", encoding="utf-8")
             handler.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
             logging.getLogger().addHandler(handler)
 
@@ -83,12 +134,17 @@ class EalignRunner(RunnerIter):
         Mends RunnerBase.model: with ``device: cpu`` the wrapped model stays None; DDP gets a CUDA device.
         """
         if self._wrapped_model is None:
-            self._model = self._model.to(self.device)
-            self._wrapped_model = self._model
-            if self.use_distributed:
-                devices = [self.config.run_cfg.gpu] if self.cuda_enabled else None
-                self._wrapped_model = DistributedDataParallel(self._model, device_ids=devices)
+            kind = self.config.run_cfg.get("parallel", "ddp")
+            bf16 = self.precision.dtype if self.precision.dtype == torch.bfloat16 else None
+            self._wrapped_model = wrap(self._model, kind, self.device, param_dtype=bf16)
         return self._wrapped_model
+
+    def unwrap_dist_model(self, model: nn.Module) -> nn.Module:
+        """The model itself.
+
+        Mends RunnerBase.unwrap_dist_model: takes every model of several processes for DDP's.
+        """
+        return model.module if isinstance(model, DistributedDataParallel) else model
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -174,6 +230,7 @@ class EalignRunner(RunnerIter):
             num_workers=workers,
             pin_memory=self.cuda_enabled,
             persistent_workers=workers > 0,
+            worker_init_fn=ready_for_signals,
         )
 
     def _evaluation_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
@@ -193,109 +250,294 @@ class EalignRunner(RunnerIter):
 
         Mends RunnerIter.train: barriers without a process group; the last inner epoch may be shorter; the
         test takes the last weights instead of the best; a metric of 0 never counts as best.
+
+        Raises:
+            SystemExit: 128 + the number of a signal of `STOPPING`; a checkpoint was saved.
         """
         start = time.time()
-        if self.resume_ckpt_path:
-            self._load_checkpoint(self.resume_ckpt_path)
-        if not self.evaluate_only:
-            with logging_redirect_tqdm(), self._bar() as bar:
-                if self.config.run_cfg.get("validate_at_start") and not self.start_iters:
-                    for split in self.valid_splits:
-                        self._validate(split, 0)
-                for first in range(self.start_iters, self.max_iters, self.iters_per_inner_epoch):
-                    stats = self._train_iters(first, bar)
-                    self.log_stats(stats, "train")
-                    end = int(stats["iters"])
-                    for split in self.valid_splits:
-                        self._validate(split, end)
-                    self._save_checkpoint(end)
-            if self.best_iters:
-                logging.info("Testing the best weights, of iteration %d", self.best_iters)
-                self._load_weights(Path(self.output_dir) / "checkpoint_best.safetensors")
-        self.evaluate(cur_epoch=self.best_iters or self.max_iters, skip_reload=True)
+        with self._signals():
+            self._resume()
+            if not self.evaluate_only:
+                with logging_redirect_tqdm(), self._bar() as bar:
+                    self._train(bar)
+                best = self.store.best() if self.best_iters else None
+                if best:
+                    logging.info("Testing the best weights, of iteration %d", best.iters)
+                    load_weights(best.weights, self.unwrap_dist_model(self.model))
+            self.evaluate(cur_epoch=self.best_iters or self.max_iters, skip_reload=True)
         self._write_metrics()
-        logging.info("The run took %.0f s; its files are in %s", time.time() - start, self.output_dir)
+        logging.info("The run took %.0f s; its files are in %s", time.time() - start, self.folder)
+
+    def _train(self, bar: tqdm[None]) -> None:
+        if self.config.run_cfg.get("validate_at_start") and not self.done:
+            self._validate_all()
+        every = self.iters_per_inner_epoch
+        while self.done < self.max_iters or not self.ended:
+            first = self.done if self.ended else self.done - 1  # an iteration of this inner epoch
+            end = min((first // every + 1) * every, self.max_iters)
+            if self.done < end:
+                self._train_iters(end, bar)
+            self.log_stats({"iters": end, **self.inner_epoch.means()}, "train")
+            metric = self._validate_all()
+            self.ended, self.inner_epoch = True, _Means()
+            self._save_checkpoint(end, metric=metric)
 
     def _bar(self) -> tqdm[None]:
         return tqdm(
             total=self.max_iters,
-            initial=self.start_iters,
+            initial=self.done,
             desc="Training",
             unit="step",
             disable=not is_main_process(),
         )
 
-    def _train_iters(self, first: int, bar: tqdm[None]) -> dict[str, Any]:
-        """Iterations ``first`` to the end of the inner epoch; returns the means of the losses.
+    def _train_iters(self, end: int, bar: tqdm[None]) -> None:
+        """Iterations to the end of the inner epoch.
 
         Replaces BaseTask._train_inner_loop: no clipping, accumulated gradients are summed, the meters need
         CUDA, only fp16 autocast.
         """
-        end = min(first + self.iters_per_inner_epoch, self.max_iters)
-        batches = iter(self.train_loader)
+        batches, model = iter(self.train_loader), self.model.train()
         clip = float(self.config.run_cfg.get("clip_grad_norm") or 0)
-        model = self.model.train()
-        window, inner_epoch = _Means(), _Means()
-        started, tokens = time.time(), 0.0
-        for iteration in range(first, end):
-            self.lr_scheduler.step(
-                cur_epoch=iteration // self.iters_per_inner_epoch,
-                cur_step=iteration % self.iters_per_inner_epoch,
-            )
+        save_freq = self.config.run_cfg.get("save_freq")
+        started, waited, tokens = time.time(), 0.0, 0.0
+
+        def loss_of(batch: Any) -> dict[str, Any]:
+            loss = self.task.train_step(model=model, samples=batch)
+            return {**getattr(self.task, "losses", {}), "loss": loss}
+
+        while self.done < end:
+            epoch, step = divmod(self.done, self.iters_per_inner_epoch)
+            self.lr_scheduler.step(cur_epoch=epoch, cur_step=step)
             self.optimizer.zero_grad(set_to_none=True)
-            for _ in range(self.accum_grad_iters):
-                batch = apply_to_sample(lambda x: x.to(self.device, non_blocking=True), next(batches))
-                with torch.autocast(
-                    self.device.type, torch.bfloat16, enabled=bool(self.config.run_cfg.get("amp"))
-                ):
-                    loss = self.task.train_step(model=model, samples=batch)
-                (loss / self.accum_grad_iters).backward()
-                parts = {"loss": loss.detach(), **getattr(self.task, "losses", {})}
-                losses = {name: float(value) for name, value in parts.items()}
-                if not math.isfinite(losses["loss"]):
-                    raise UserError(
-                        f"iteration {iteration}: the loss is {losses['loss']}; "
-                        f"lower run.init_lr or look at the samples {', '.join(batch.get('key', [])[:5])}"
-                    )
-                window.add(losses)
-                inner_epoch.add(losses)
-                tokens += losses.get("tokens", 0.0)
-            if clip:
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-            self.optimizer.step()
+            before = time.time()
+            held = [
+                apply_to_sample(lambda x: x.to(self.device, non_blocking=True), next(batches))
+                for _ in range(self.accum_grad_iters)
+            ]
+            waited += time.time() - before
+            result = accumulate(model, held, loss_of, self.precision, stop=bool(self._stop))
+            losses = [
+                {name: float(value) for name, value in output.items() if name != "weight"}
+                for output in result.outputs
+            ]
+            if result.bad:
+                self._refuse(held, losses)
+            if self.precision.step(self.optimizer, model.parameters(), clip).skipped:
+                logging.info("Iteration %d: gradients overflowed fp16, a smaller scale is tried", self.done)
+            for values in losses:
+                self.window.add(values)
+                self.inner_epoch.add(values)
+                tokens += values.get("tokens", 0.0)
+            self.done += 1
+            self.ended = False
             bar.update()
-            if (iteration + 1) % self.log_freq == 0 or iteration + 1 == end:
-                means = window.take()
-                self.log_stats({"iters": iteration + 1, "lr": self._rate(), **means}, "step")
-                speed = f", {tokens / (time.time() - started):.0f} tokens/s" if tokens else ""
-                bar.set_postfix_str(
-                    ", ".join(f"{_short(k)} {v:.3f}" for k, v in means.items() if k != "tokens") + speed
-                )
-        return {"iters": end, **inner_epoch.take()}
+            if self.done % self.log_freq == 0 or self.done == end:
+                means, taken = self.window.means(), time.time() - started
+                self.window = _Means()
+                self.log_stats({"iters": self.done, "lr": self._rate(), **means}, "step")
+                bar.set_postfix_str(self._in_a_line(means, tokens / taken, waited / taken))
+            if result.stop:
+                self._stop_here()
+            if save_freq and self.done % save_freq == 0 and self.done < end:
+                self._save_checkpoint(self.done)
+
+    def _refuse(self, batches: list[Any], losses: list[dict[str, float]]) -> None:
+        """Some process's loss is not finite: all stop, and the samples are told."""
+        bad = [
+            {"loss": str(values["loss"]), "keys": sorted(set(batch.get("key", [])))}
+            for batch, values in zip(batches, losses, strict=True)
+            if not math.isfinite(values["loss"])
+        ]
+        found = [{"rank": rank, **row} for rank, rows in enumerate(gathered(bad)) for row in rows]
+        path = self.folder / "bad_batch.json"
+        if is_main_process():
+            text = json.dumps({"iteration": self.done, "batches": found}, indent=1)
+            write_whole(path, (text + "\n").encode())
+        raise UserError(
+            f"iteration {self.done}: the loss is {found[0]['loss']}; lower run.init_lr or look at the "
+            f"samples {', '.join(found[0]['keys'][:5])} (all of the batch are in {path})"
+        )
 
     def _rate(self) -> float:
         """The learning rate of parts without one of their own."""
         first = self.optimizer.param_groups[0]
         return first["lr"] / first.get("lr_scale", 1.0)
 
-    def _validate(self, split: str, iters: int) -> None:
-        log = self.eval_epoch(split_name=split, cur_epoch=iters, skip_reload=True)
-        if log is None:
+    def _in_a_line(self, means: dict[str, float], speed: float, waited: float) -> str:
+        """Losses, speed, share of time that data were waited for, memory: behind the progress bar."""
+        told = [f"{_short(name)} {value:.3f}" for name, value in means.items() if name != "tokens"]
+        if speed:
+            told.append(f"{speed:.0f} tokens/s")
+        if self.cuda_enabled:
+            memory = torch.cuda.max_memory_allocated(self.device) / 2**30
+        else:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return ", ".join([*told, f"data wait {waited:.0%}", f"{memory:.1f} GiB"])
+
+    # Evaluation
+
+    @torch.no_grad()
+    def eval_epoch(self, split_name: str, cur_epoch: Any, skip_reload: bool = False) -> dict[str, Any] | None:
+        """Evaluate the weights that the model has.
+
+        Mends RunnerBase.eval_epoch: takes every model of several processes for DDP's.
+        """
+        self._in_evaluation = True
+        try:
+            if self._stop:
+                raise _Stopped(self._stop)
+            with whole(self.model) as model:
+                model.eval()
+                self.task.before_evaluation(model=model, dataset=self.datasets[split_name])
+                results = self.task.evaluation(model, self.dataloaders[split_name])
+                return self.task.after_evaluation(val_result=results, split_name=split_name, epoch=cur_epoch)
+        finally:
+            self._in_evaluation = False
+
+    def _validate_all(self) -> float | None:
+        """Validate; the metric of the first split, None where there is none."""
+        try:
+            metrics = [self._validate(split) for split in self.valid_splits]
+        except _Stopped:
+            self._save_checkpoint(self.done)  # the validation is made up for when the run goes on
+            raise
+        return metrics[0] if metrics else None
+
+    def _validate(self, split: str) -> float:
+        log = self.eval_epoch(split_name=split, cur_epoch=self.done)
+        metric = gathered(log and log["agg_metrics"])[0]
+        better = self.done and (metric > self.best_metric or not self.best_iters)
+        if split == self.valid_splits[0] and better:
+            self.best_iters, self.best_metric = self.done, metric
+        if log is not None:
+            logging.info(
+                "Validation on %r after %d steps: agg_metrics %.4f (best: %d)",
+                *(split, self.done, metric, self.best_iters),
+            )
+            self.log_stats({"iters": self.done, **log, "best_iters": self.best_iters}, split)
+        return metric
+
+    # Interruptions
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Inside, a signal of `STOPPING` ends the run after a checkpoint; a second one at once."""
+
+        def stop(number: int, _: Any) -> None:
+            if self._stop or self._in_evaluation:
+                raise _Stopped(number)
+            self._stop = number
+
+        try:
+            before = {number: signal.signal(number, stop) for number in STOPPING}
+        except ValueError:  # not in the main thread, as in a notebook's
+            yield
             return
-        metric = log["agg_metrics"]
-        if iters and split == self.valid_splits[0] and (metric > self.best_metric or not self.best_iters):
-            self.best_iters, self.best_metric = iters, metric
-            self._save_weights(Path(self.output_dir) / "checkpoint_best.safetensors")
-        logging.info(
-            "Validation on %r after %d steps: agg_metrics %.4f (best: %d)",
-            split,
-            iters,
-            metric,
-            self.best_iters,
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop_here(self) -> None:
+        """All processes agree that one of them was asked to stop."""
+        self._save_checkpoint(self.done)
+        number = self._stop or signal.SIGTERM
+        logging.warning(
+            "Stopped by %s after %d steps; the checkpoint is in %s. With run.resume: auto the same command "
+            "goes on; else name the checkpoint by run.resume_ckpt_path",
+            *(signal.Signals(number).name, self.done, self.store.folder),
         )
-        self.log_stats({"iters": iters, **log, "best_iters": self.best_iters}, split)
+        raise _Stopped(number)
+
+    def _resume(self) -> None:
+        """Weights, and for a training run the optimiser and the place to go on from.
+
+        Mends RunnerIter._load_checkpoint: unpickles, and resumes one iteration late.
+        """
+        path = self.resume_ckpt_path
+        if self.evaluate_only:
+            if path:
+                load_weights(weights_of(path), self.unwrap_dist_model(self.model))
+            return
+        auto = self.config.run_cfg.get("resume") == "auto"
+        checkpoint = self.store.newest() if auto else None
+        if checkpoint is None and path:
+            checkpoint = find(path)
+        if checkpoint is not None:
+            self._load_checkpoint(checkpoint)
+        elif auto:
+            logging.info("run.resume: auto: no interrupted run of this config was found, this one is new")
+        self._cut_log()
+
+    def _load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        for told in check_config(checkpoint, self._config()):
+            logging.warning("%s", told)
+        model = self.unwrap_dist_model(self.model)
+        values, ranks = self.store.load(checkpoint, model, self.optimizer)
+        if "stream" not in ranks[0]:
+            raise UserError(
+                f"{checkpoint.folder}: the place of the training data is missing in it; start anew from its "
+                f"weights by model.load_finetuned: true and model.finetuned: {checkpoint.weights}"
+            )
+        self.train_loader.resume([row["stream"] for row in ranks], get_rank())
+        if len(ranks) == get_world_size():
+            unpack_rng(ranks[get_rank()]["rng"])
+        self.precision.load_state_dict(values["scaler"])
+        self.best_iters, self.ended = values["best_iters"], values["ended"]
+        self.best_metric = -math.inf if values["best_metric"] is None else values["best_metric"]
+        self.window.sums.update(values["window"])
+        self.inner_epoch.sums.update(values["inner_epoch"])
+        self.done = self.start_iters = checkpoint.iters
+        logging.info("Going on after iteration %d, with %s", self.done, checkpoint.folder)
+
+    @main_process
+    def _cut_log(self) -> None:
+        """What a killed run logged after its last checkpoint is logged once more."""
+        path = self.folder / "log.txt"
+        if path.exists():
+            *lines, _ = path.read_text(encoding="utf-8").split("\n")
+            told = [line for line in map(json.loads, lines) if self.done and line["iters"] <= self.done]
+            if not self.ended:  # the end of the inner epoch is still to come
+                told = [line for line in told if line["split"] == "step" or line["iters"] < self.done]
+            self.history = told
+            write_whole(path, "".join(json.dumps(line) + "\n" for line in told).encode())
 
     # Files
+
+    def _save_checkpoint(self, cur_iters: int, is_best: bool = False, *, metric: float | None = None) -> None:
+        """What a resumed run needs; to be called by all processes.
+
+        Mends RunnerIter._save_checkpoint: written in place and pickled; the data begin anew.
+        """
+        self.store.save(
+            self.unwrap_dist_model(self.model),
+            self.optimizer,
+            iters=cur_iters,
+            metric=metric,
+            values={
+                "best_iters": self.best_iters,
+                "best_metric": self.best_metric if self.best_iters else None,
+                "ended": self.ended,
+                "scaler": self.precision.state_dict(),
+                "window": self.window.sums,
+                "inner_epoch": self.inner_epoch.sums,
+            },
+            per_rank={"rng": pack_rng(), "stream": self.train_loader.state()},
+            manifest={
+                "config": self._config(),
+                "data": self.train_loader.identity_hash(),
+                "revision": code_revision(),
+            },
+            sharded=self.config.run_cfg.get("parallel") == "fsdp" and get_world_size() > 1,
+        )
+
+    def _config(self) -> dict[str, Any]:
+        config = getattr(self.config, "config", self.config)
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        return {key: plain[key] for key in ("model", "datasets", "run") if key in plain}
 
     @main_process
     def log_config(self) -> None:
@@ -308,7 +550,7 @@ class EalignRunner(RunnerIter):
             return
         line = {"split": split_name, **stats}
         self.history.append(line)
-        with open(Path(self.output_dir) / "log.txt", "a", encoding="utf-8") as file:
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     @main_process
@@ -319,77 +561,23 @@ class EalignRunner(RunnerIter):
             "train": [line for line in self.history if line["split"] == "train"],
             "validation": [line for line in self.history if line["split"] in self.valid_splits],
         }
-        write_whole(Path(self.output_dir) / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
-        result = Path(self.output_dir) / "result"
+        write_whole(self.folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
+        result = self.folder / "result"
         if result.is_dir() and not any(result.iterdir()):
             result.rmdir()  # LAVIS makes it for tasks that save_result
 
-    @main_process
-    def _save_weights(self, path: Path) -> None:
-        model = self.unwrap_dist_model(self.model)
-        weights = model.trainable_state() if hasattr(model, "trainable_state") else model.state_dict()
-        with whole(path) as part:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-            save_file(tensors, part, metadata=getattr(model, "recipe", None))
 
-    def _save_checkpoint(self, cur_iters: int, is_best: bool = False) -> None:
-        """Weights, then what a resumed run needs beside them; to be called by all processes.
+class _Stopped(SystemExit):
+    """The exit code that shells and schedulers know for a process that a signal ended."""
 
-        Mends RunnerIter._save_checkpoint: written in place and pickled; the data begin anew.
-        """
-        streams = gathered(self.train_loader.state())
-        if is_main_process():
-            self._write_checkpoint(cur_iters, streams)
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
 
-    def _write_checkpoint(self, cur_iters: int, streams: list[str]) -> None:
-        path = Path(self.output_dir) / "checkpoint_last.safetensors"
-        self._save_weights(path)
-        state = {
-            "iters": cur_iters,
-            "best_iters": self.best_iters,
-            "best_metric": self.best_metric,
-            "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "streams": streams,
-        }
-        with whole(_state_path(path)) as part:
-            torch.save(state, part)
 
-    def _load_weights(self, path: Path) -> None:
-        self.unwrap_dist_model(self.model).load_checkpoint(path)
-
-    def _load_checkpoint(self, url_or_filename: str) -> None:
-        """Weights, and for a training run the optimiser and the place to go on from.
-
-        Mends RunnerIter._load_checkpoint: unpickles, and resumes one iteration late.
-        """
-        path = Path(url_or_filename)
-        self._load_weights(path)
-        if self.evaluate_only:
-            return
-        state_path = _state_path(path)
-        if not state_path.is_file():
-            raise UserError(
-                f"{state_path}: no such file; resume from checkpoint_last.safetensors, which has it beside "
-                "it, or start from weights alone by model.load_finetuned and model.finetuned"
-            )
-        try:
-            state = torch.load(state_path, map_location=self.device, weights_only=True)
-        except Exception as error:  # torch raises whatever its unpickler meets
-            raise UserError(
-                f"{state_path}: it cannot be read ({type(error).__name__}); use another checkpoint"
-            ) from None
-        if "streams" not in state:
-            raise UserError(
-                f"{state_path}: the place of the training data (streams) is missing, an older ealign-plugin "
-                "wrote it; start anew from the weights by model.load_finetuned and model.finetuned"
-            )
-        streams = state["streams"]
-        self.train_loader.resume(streams[min(get_rank(), len(streams) - 1)])  # it checks the processes too
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"].cpu())
-        self.start_iters = int(state["iters"])
-        logging.info("Resuming %s at iteration %d", path, self.start_iters)
+def ready_for_signals(_: int) -> None:
+    """In a data worker: a scheduler's signals go to all processes, and the last steps need data."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 class RankSampler(Sampler[int]):
@@ -405,25 +593,20 @@ class RankSampler(Sampler[int]):
         return len(self.indexes)
 
 
+def _short(name: str) -> str:
+    return name.removeprefix("loss_")
+
+
 class _Means:
-    """Means of named scalars."""
+    """Means of named scalars; ``sums`` holds of each the sum and how many."""
 
     def __init__(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
+        self.sums: dict[str, list[float]] = {}
 
     def add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self.values[name].append(value)
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = [total + value, count + 1]
 
-    def take(self) -> dict[str, float]:
-        means = {name: sum(values) / len(values) for name, values in self.values.items()}
-        self.values.clear()
-        return means
-
-
-def _state_path(path: Path) -> Path:
-    return path.with_suffix(".state.pt")
-
-
-def _short(name: str) -> str:
-    return name.removeprefix("loss_")
+    def means(self) -> dict[str, float]:
+        return {name: total / count for name, (total, count) in self.sums.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 
 import pytest
 import torch
@@ -71,10 +72,10 @@ class Task(BaseTask):
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    """``make(task, **run)`` -> a runner in a folder of its own."""
+    """``make(task, **run)`` -> a runner in a folder of its own, or in that of ``name``."""
     made = []
 
-    def build(task: Task, model: Weight | None = None, datasets=None, **run) -> EalignRunner:
+    def build(task: Task, model: Weight | None = None, datasets=None, name="", **run) -> EalignRunner:
         values = {
             **{"device": "cpu", "distributed": False, "evaluate": False, "num_workers": 0, "seed": 0},
             **{"max_iters": 6, "iters_per_inner_epoch": 2, "batch_size_train": 4, "batch_size_eval": 2},
@@ -92,17 +93,21 @@ def make(tmp_path, monkeypatch):
         config = OmegaConf.create({"run": values})
         monkeypatch.setitem(registry.mapping["state"], "configuration", config)
         config.run_cfg = config.run
-        for name in ("output_dir", "result_dir"):
-            registry.mapping["paths"].pop(name, None)
+        for place in ("output_dir", "result_dir"):
+            registry.mapping["paths"].pop(place, None)
         sets = datasets or {"numbers": {"train": Numbers(), "val": Few(), "test": Few()}}
         torch.manual_seed(0)
-        made.append(EalignRunner(config, task, model or Weight(), sets, f"run{len(made)}"))
+        made.append(EalignRunner(config, task, model or Weight(), sets, name or f"run{len(made)}"))
         return made[-1]
 
     yield build
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)
+
+
+def weights(runner: EalignRunner, which: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(runner.folder / "checkpoints" / which / "weights.safetensors")
 
 
 def log(runner: EalignRunner) -> list[dict]:
@@ -112,8 +117,8 @@ def log(runner: EalignRunner) -> list[dict]:
 def test_the_best_weights_are_tested_not_the_last(make):
     runner = make(task := Task([0.1, 0.7, 0.3]))
     runner.train()
-    best = load_file(runner.output_dir / "checkpoint_best.safetensors")["w"].item()
-    last = load_file(runner.output_dir / "checkpoint_last.safetensors")["w"].item()
+    best = weights(runner, "best")["w"].item()
+    last = weights(runner)["w"].item()
     assert runner.best_iters == 4
     assert task.tested_with == pytest.approx(best) and best != last
 
@@ -176,86 +181,144 @@ def test_a_resumed_run_ends_in_the_same_weights(make):
     first = make(Task([0.1]))
     first.max_iters = 2
     first.train()
-    rest = make(Task([0.2, 0.3]), resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"))
+    rest = make(Task([0.2, 0.3]), resume_ckpt_path=str(first.folder))
     rest.train()
     assert rest.start_iters == 2
-    one, two = (load_file(r.output_dir / "checkpoint_last.safetensors")["w"] for r in (whole, rest))
+    one, two = (weights(r)["w"] for r in (whole, rest))
     assert torch.equal(one, two)
 
 
 def test_resuming_from_weights_alone_is_refused(make, tmp_path):
     save_file({"w": torch.zeros(1, 1)}, tmp_path / "best.safetensors")
     runner = make(Task(), resume_ckpt_path=str(tmp_path / "best.safetensors"))
-    with pytest.raises(UserError, match=r"best.state.pt: no such file; resume from checkpoint_last"):
+    with pytest.raises(UserError, match="a file without manifest.json beside it; to resume give"):
         runner.train()
 
 
-def test_a_state_that_would_run_code_is_refused(make, tmp_path):
-    import pickle
+@pytest.mark.parametrize("kill_after", [1, 2, 3, 4, 5])
+def test_stopped_after_any_step_a_run_goes_on_with_the_same_log_and_weights(make, kill_after):
+    options = {"log_freq": 2, "iters_per_inner_epoch": 3, "save_freq": 1, "resume": "auto"}
+    whole = make(Task([0.1, 0.2]), **options)
+    whole.train()
+    first = make(task := Task([0.1, 0.2]), **options)
+    steps = []
+    step = first.optimizer.step
 
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "owned"), "w"))
+    def stepping():
+        steps.append(step())
+        if len(steps) == kill_after:
+            raise KeyboardInterrupt  # before this step is saved
 
-    save_file({"w": torch.zeros(1, 1)}, tmp_path / "c.safetensors")
-    (tmp_path / "c.state.pt").write_bytes(pickle.dumps(Evil()))
-    runner = make(Task(), resume_ckpt_path=str(tmp_path / "c.safetensors"))
-    with pytest.raises(UserError, match="c.state.pt: it cannot be read"):
-        runner.train()
-    assert not (tmp_path / "owned").exists()
+    first.optimizer.step = stepping
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    rest = make(task, name=first.folder.name, **options)
+    rest.train()
+    assert rest.start_iters == kill_after - 1
+    assert log(rest) == log(whole)
+    assert torch.equal(weights(rest)["w"], weights(whole)["w"])
+    assert rest.best_iters == whole.best_iters
+    metrics = [json.loads((r.folder / "metrics.json").read_text()) for r in (whole, rest)]
+    assert metrics[0] == metrics[1]
 
 
-def test_a_full_disk_leaves_the_older_checkpoint_whole(make, monkeypatch):
-    runner = make(Task([0.1, 0.2, 0.3]))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_ends_the_run_with_the_code_that_schedulers_know(make, number, caplog):
+    options = {"iters_per_inner_epoch": 6, "resume": "auto"}
+    whole = make(Task([0.1]), **options)
+    whole.train()
+    stopped = make(task := Task([0.1]), **options)
+    step = stopped.optimizer.step
+
+    def stepping():
+        step()
+        if stopped.done == 1:
+            signal.raise_signal(number)
+
+    stopped.optimizer.step = stepping
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        stopped.train()
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    assert f"Stopped by {number.name} after 3 steps" in caplog.text
+    rest = make(task, name=stopped.folder.name, **options)
+    rest.train()
+    assert rest.start_iters == 3
+    assert log(rest) == log(whole)
+
+
+def test_a_signal_during_the_validation_saves_too_and_the_validation_is_made_up_for(make):
+    whole = make(Task([0.1, 0.2]), max_iters=4, resume="auto")
+    whole.train()
+
+    class Interrupted(Task):
+        def evaluation(self, model, data_loader, **_):
+            if len(self.metrics) == 1:
+                signal.raise_signal(signal.SIGTERM)
+            return super().evaluation(model, data_loader)
+
+    stopped = make(Interrupted([0.1, 0.2]), max_iters=4, resume="auto")
+    with pytest.raises(SystemExit):
+        stopped.train()
+    rest = make(Task([0.2]), name=stopped.folder.name, max_iters=4, resume="auto")
+    rest.train()
+    assert rest.start_iters == 4
+    assert log(rest) == log(whole)
+    assert rest.best_iters == whole.best_iters == 4
+
+
+def test_without_an_interrupted_run_auto_begins_anew(make, caplog):
+    caplog.set_level(logging.INFO)
+    runner = make(Task([0.1, 0.2, 0.3]), resume="auto")
     runner.train()
-    path = runner.output_dir / "checkpoint_last.safetensors"
-    before = path.read_bytes()
+    assert runner.start_iters == 0
+    assert "run.resume: auto: no interrupted run of this config was found" in caplog.text
 
-    def full(weights, part, metadata):
-        part.write_bytes(b"half")
+
+def test_a_broken_newest_checkpoint_is_passed_over(make, caplog):
+    first = make(Task([0.1, 0.2, 0.3]), resume="auto")
+    first.train()
+    newest = first.store.newest()
+    newest.weights.write_bytes(newest.weights.read_bytes()[:-1])
+    rest = make(Task([0.3]), name=first.folder.name, resume="auto")
+    rest.train()
+    assert rest.start_iters == 4
+    assert str(newest.weights) in caplog.text
+
+
+def test_a_checkpoint_of_other_data_is_refused(make):
+    first = make(Task([0.1, 0.2, 0.3]))
+    first.train()
+    rest = make(Task(), resume_ckpt_path=str(first.folder), batch_size_train=2)
+    with pytest.raises(UserError, match="run.batch_size_train: 4 when the checkpoint was saved, 2 now"):
+        rest.train()
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_older_checkpoint(make, monkeypatch):
+    runner = make(Task([0.1, 0.2, 0.3]), resume="auto")
+
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ealign_plugin.runner.save_file", full)
-    with pytest.raises(UserError, match="checkpoint_last.safetensors: it cannot be written .No space left"):
-        runner._save_checkpoint(6)
-    assert path.read_bytes() == before
-    assert not [file for file in runner.output_dir.iterdir() if file.name.startswith(".")]
+    save = runner.store.save
+
+    def saving(*arguments, **options):
+        if options["iters"] == 6:
+            monkeypatch.setattr("ealign_plugin.checkpoints.save_file", full)
+        save(*arguments, **options)
+
+    runner.store.save = saving
+    with pytest.raises(UserError, match="checkpoint of iteration 6: .*No space left on device"):
+        runner.train()
+    assert runner.store.newest().iters == 4
+    assert sorted(path.name for path in runner.store.folder.glob("iter*")) == ["iter_000002", "iter_000004"]
 
 
-def test_checkpoints_have_the_permissions_of_other_files(make):
-    runner = make(Task([0.1, 0.2, 0.3]))
+def test_as_many_checkpoints_stay_as_the_config_says(make):
+    runner = make(Task([0.9, 0.2, 0.3]), keep_last=1)
     runner.train()
-    modes = {file.stat().st_mode for file in runner.output_dir.iterdir() if file.is_file()}
-    assert len(modes) == 1
-
-
-def test_a_checkpoint_without_the_place_of_the_data_is_refused(make):
-    first = make(Task([0.1, 0.2, 0.3]))
-    first.train()
-    path = first.output_dir / "checkpoint_last.state.pt"
-    state = torch.load(path, weights_only=True)
-    del state["streams"]
-    torch.save(state, path)
-    runner = make(Task(), resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"))
-    with pytest.raises(UserError, match=r"the place of the training data \(streams\) is missing"):
-        runner.train()
-
-
-def test_a_checkpoint_of_other_processes_is_refused(make):
-    first = make(Task([0.1, 0.2, 0.3]))
-    first.train()
-    path = first.output_dir / "checkpoint_last.state.pt"
-    state = torch.load(path, weights_only=True)
-    torch.save(
-        {
-            **state,
-            "streams": [text.replace('"processes": 1', '"processes": 2') for text in state["streams"] * 2],
-        },
-        path,
-    )
-    runner = make(Task(), resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"))
-    with pytest.raises(UserError, match="processes: 2 when the checkpoint was saved, 1 now"):
-        runner.train()
+    assert sorted(p.name for p in runner.store.folder.glob("iter*")) == ["iter_000002", "iter_000006"]
 
 
 class Constant(Numbers):
@@ -291,12 +354,12 @@ def test_a_resumed_run_draws_on_from_all_data_sets(make):
         Task([0.1] * 10),
         datasets=sets(),
         max_iters=20,
-        resume_ckpt_path=str(first.output_dir / "checkpoint_last.safetensors"),
+        resume_ckpt_path=str(first.folder),
     )
     rest.train()
     expected = [line for line in log(whole) if line["split"] == "step" and line["iters"] > 8]
     assert [line for line in log(rest) if line["split"] == "step"] == expected
-    one, two = (load_file(r.output_dir / "checkpoint_last.safetensors")["w"] for r in (whole, rest))
+    one, two = (weights(r)["w"] for r in (whole, rest))
     assert torch.equal(one, two)
 
 

@@ -7,6 +7,7 @@ What a class may declare, all of it optional:
     CONFIG_KEYS    model or builder: dict key -> help, keys allowed beside those of its default YAML
     RUN_KEYS       task or runner: dict key -> help, what it reads from ``run``
     RUN_DEFAULTS   task or runner: dict key -> value for what a user leaves out of ``run``
+    RUN_CHOICES    runner: dict key -> the values that it may have
 In a default YAML an empty mapping ``{}`` is open: it takes any keys.
 """
 
@@ -95,7 +96,7 @@ RUN_DEFAULTS: dict[str, Any] = {
 # The smallest value of numbers in `run`.
 LEAST = {
     **dict.fromkeys(("max_iters", "max_epoch", "iters_per_inner_epoch", "accum_grad_iters", "log_freq"), 1),
-    **dict.fromkeys(("batch_size_train", "batch_size_eval"), 1),
+    **dict.fromkeys(("batch_size_train", "batch_size_eval", "keep_last", "keep_best", "save_freq"), 1),
     **dict.fromkeys(("num_workers", "warmup_steps", "init_lr", "min_lr", "weight_decay"), 0),
 }
 
@@ -179,7 +180,13 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
             problems.append(f"run.{key}: missing, expected {TYPE_NAMES[types[key]]}")
     # A default of the class tells its type better than LAVIS's table, where it is given.
     defaults = run_defaults(run)
+    choices = getattr(runner, "RUN_CHOICES", {})
     for key, value in run.items():
+        if key in choices:
+            if not any(value is choice or value == choice and type(value) is str for choice in choices[key]):
+                told = ", ".join("null" if c is None else str(c).lower() for c in choices[key])
+                problems.append(f"run.{key}: found {value!r}, expected one of {told}")
+            continue
         expected = type(defaults[key]) if defaults.get(key) is not None else types.get(key)
         problems += type_problem(f"run.{key}", value, expected)
     if completed["device"] not in ("auto", "cpu", "cuda"):

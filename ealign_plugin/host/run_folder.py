@@ -16,7 +16,7 @@ from typing import IO
 
 from ealign_plugin.errors import UserError
 
-CONFIG, FINISHED, LOCK = "config.yaml", "metrics.json", ".lock"
+CONFIG, FINISHED, LOCK, LATEST = "config.yaml", "metrics.json", ".lock", "latest"
 
 _held: dict[Path, IO[str]] = {}  # the locks of this process, until it ends
 
@@ -24,8 +24,8 @@ _held: dict[Path, IO[str]] = {}  # the locks of this process, until it ends
 def make_run_folder(output_dir: str, task: str, now: datetime, go_on_with: str | None = None) -> Path:
     """Create and return ``<output_dir>/<task>/2026-11-23_14-05-09``, with -2, -3 ... where that is taken.
 
-    With ``go_on_with``, the text of a resolved config, the newest interrupted run's folder of this config, if
-    there is one.
+    The link ``latest`` beside it then points to it. With ``go_on_with``, the text of a resolved config, the
+    newest interrupted run's folder of this config is returned, if there is one.
 
     LAVIS puts a relative ``output_dir`` into site-packages, and names runs by ten minutes, so that they
     overwrite each other.
@@ -51,12 +51,18 @@ def make_run_folder(output_dir: str, task: str, now: datetime, go_on_with: str |
     if not os.access(folder, os.W_OK | os.X_OK):
         raise unwritable(output_dir, folder, "no permission to write")
     lock(folder)
+    with contextlib.suppress(OSError):  # a convenience, and not every disk has links
+        link = parent / f".{LATEST}.{os.getpid()}"
+        link.symlink_to(folder.name)
+        os.replace(link, parent / LATEST)
     return folder
 
 
 def interrupted(parent: Path, config: str) -> Path | None:
     """The newest folder of a run with this config that is not finished, now locked by this process."""
     for folder in sorted(parent.glob("*"), reverse=True):
+        if folder.is_symlink():
+            continue
         try:
             same = (folder / CONFIG).read_text(encoding="utf-8") == config
         except (OSError, UnicodeDecodeError):

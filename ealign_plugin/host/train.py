@@ -123,6 +123,8 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
     from lavis.common.logger import setup_logger
     from lavis.common.registry import registry
 
+    from ealign_plugin.host.environment import write_environment
+
     seed = int(cfg.run_cfg.seed) + cfg.run_cfg.rank
     setup_logger()
     # RunnerBase joins its own folder, output_dir and job id; an absolute middle part drops the first.
@@ -136,6 +138,7 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
     model = task.build_model(cfg)
     if cfg.run_cfg.rank == 0:
         (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+        write_environment(folder)
         log.info("this run writes to %s", folder)
     runner_class = registry.get_runner_class(cfg.run_cfg.runner)
     runner_class(cfg=cfg, job_id=folder.name, task=task, model=model, datasets=datasets).train()

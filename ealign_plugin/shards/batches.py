@@ -14,18 +14,19 @@ processes draw alike. What is needed to go on exactly is a short JSON text for e
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.shards.stream import ConsumerState, TrainingStream
+from ealign_plugin.shards.stream import ConsumerState, Place, TrainingStream
 
 Batch = dict[str, Any]
 
@@ -70,6 +71,19 @@ class StreamState:
         """Read what `to_json` wrote."""
         consumers = {int(worker): (text, behind) for worker, (text, behind) in record["consumers"].items()}
         return cls(workers, record["delivered"], consumers)
+
+    @classmethod
+    def next_epoch(cls, records: Sequence[Mapping[str, Any]], workers: int) -> StreamState:
+        """The beginning of the epoch after the furthest of all processes' `to_json`."""
+        texts = [text for record in records for text, _ in record["consumers"].values()]
+        places = [state.place for text in texts if (state := ConsumerState.from_text(text))]
+        epoch = max((place.epoch + 1 for place in places if place), default=0)
+        delivered = max(record["delivered"] for record in records)
+        consumers = {}
+        for worker in range(workers):
+            batch = delivered + (worker - delivered) % workers  # its next number, see `TaskMixer.mix`
+            consumers[worker] = ConsumerState(Place(epoch), batch).to_text(), 0
+        return cls(workers, delivered, consumers)
 
 
 class TrainingBatches:
@@ -128,22 +142,43 @@ class TrainingBatches:
         sources = {name: state.to_json() for name, state in self._states.items()}
         return json.dumps({"identity": self._identity(), "sources": sources})
 
-    def resume(self, saved: str) -> None:
-        """Go on where the saved state stood; to be called before the first batch.
+    def resume(self, saved: Sequence[str], rank: int = 0) -> None:
+        """Go on where the saved states stood; to be called before the first batch.
+
+        With as many processes and workers as before, the next batch is the one that would have come. With
+        others each data set goes on with the epoch after the furthest: nothing is read a second time before
+        the rest of the data, and the rest of the begun epoch is not read.
+
+        Args:
+            saved: What `state` of each process gave.
+            rank: This process.
 
         Raises:
-            UserError: it is the state of other data, or of data read in another way; the first difference.
+            UserError: they are states of other data, or of data read in another way; the first difference.
         """
-        record = json.loads(saved)
+        records = [json.loads(text) for text in saved]
         now = json.loads(json.dumps(self._identity()))
-        for key, before, found in _differences(record["identity"], now):
-            raise UserError(
-                f"{key}: {_short(before)} when the checkpoint was saved, {_short(found)} now; the training "
-                "data go on where they stood only if it is the same: set it back, or start anew from the "
-                "weights (model.load_finetuned and model.finetuned)"
-            )
+        moved = []
+        for key, before, found in _differences(records[0]["identity"], now):
+            told = f"{key}: {_short(before)} when the checkpoint was saved, {_short(found)} now"
+            if key not in ("processes", "run.num_workers"):
+                raise UserError(
+                    f"{told}; the training data go on where they stood only if it is the same: set it back, "
+                    "or start anew from the weights (model.load_finetuned and model.finetuned)"
+                )
+            moved.append(told)
+        if moved:
+            logging.warning("%s: the training data go on with their next epoch", "; ".join(moved))
         for name, state in self._states.items():
-            self._states[name] = StreamState.from_json(record["sources"][name], state.workers)
+            sources = [record["sources"][name] for record in records]
+            if moved:
+                self._states[name] = StreamState.next_epoch(sources, state.workers)
+            else:
+                self._states[name] = StreamState.from_json(sources[rank], state.workers)
+
+    def identity_hash(self) -> str:
+        """Of what must be the same after a restart, shards and recipe among it."""
+        return hashlib.sha256(json.dumps(self._identity()).encode()).hexdigest()
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same after a restart, by the keys of the config."""

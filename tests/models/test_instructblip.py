@@ -92,7 +92,7 @@ def test_the_loss_of_a_task_is_the_mean_over_its_tokens(model, samples, rows_of,
     monkeypatch.setattr(model, "loss_reduction", "token")
     samples["task"] = ["caption", "entity", "sentence", "entity"]
     output = model(samples)
-    assert set(output) == {"loss", "tokens", "loss_caption", "loss_entity", "loss_sentence"}
+    assert set(output) == {"loss", "tokens", "weight", "loss_caption", "loss_entity", "loss_sentence"}
     entities = model(rows_of(samples, [1, 3]))["loss"]
     assert output["loss_entity"].item() == pytest.approx(entities.item(), abs=1e-6)
     assert output["loss"].requires_grad and not output["loss_entity"].requires_grad
