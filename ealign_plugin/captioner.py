@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ealign_plugin.alignment.context import NEED_SELECTION, ORACLES, check_strategy
 from ealign_plugin.alignment.instructions import Templates
+from ealign_plugin.checkpoints import FOLDER, weights_of
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.inference import OPTIONS, FirstPass, InferenceOptions, TwoPasses
@@ -40,12 +41,6 @@ Photo = Image.Image | str | os.PathLike[str] | bytes
 Article = str | Sequence[str] | NewsSample
 
 CONFIG = "config.yaml"
-WEIGHTS = "weights.safetensors"
-# Of a run folder: the best, else the last; in a folder of its own, or as older runs wrote them.
-CHECKPOINTS = (
-    *(f"checkpoints/best/{WEIGHTS}", "checkpoint_best.safetensors"),
-    *(f"checkpoints/last/{WEIGHTS}", "checkpoint_last.safetensors"),
-)
 _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
@@ -162,7 +157,7 @@ class NewsCaptioner:
         if strange := next((name for name in options if name not in OPTIONS), None):
             raise UserError(unknown("NewsCaptioner.from_checkpoint", strange, OPTIONS, "option"))
         place = _device(device)
-        weights = _weights(Path(path).expanduser().absolute())
+        weights = weights_of(Path(path).expanduser().absolute())
         cfg_path = Path(config).expanduser() if config else _config_of(weights)
         with _configuration_kept():
             cfg = loaded(cfg_path, [])
@@ -406,25 +401,10 @@ def _main_context(contexts: Sequence[str]) -> str:
 # The files of a run
 
 
-def _weights(path: Path) -> Path:
-    """The checkpoint that a file, a checkpoint's folder or a run's folder stands for."""
-    if path.is_dir():
-        found = next((path / name for name in (WEIGHTS, *CHECKPOINTS) if (path / name).is_file()), None)
-        if found is None:
-            raise UserError(
-                f"{path}: no checkpoint in this folder, expected one of {', '.join(CHECKPOINTS)}; give the "
-                "folder of a run of lavis.train, or a .safetensors file"
-            )
-        return found
-    if not path.is_file():
-        raise UserError(f"{path}: no such file or folder; give a run's folder or a checkpoint in it")
-    return path
-
-
 def _config_of(weights: Path) -> Path:
     """The config of the run that wrote this checkpoint."""
     folder = weights.parent
-    if weights.name == WEIGHTS and folder.parent.name == "checkpoints":
+    if folder.parent.name == FOLDER:
         folder = folder.parent.parent
     if not (folder / CONFIG).is_file():
         raise UserError(

@@ -340,12 +340,15 @@ def find(path: str | Path, *, best: bool = False) -> Checkpoint:
 def weights_of(path: str | Path) -> Path:
     """The .safetensors file that a user means: itself, or that of a checkpoint; of a run's the best.
 
-    Collective; see `find`, but only the weights have to be whole.
+    See `find`; but only the weights have to be whole, and each process looks by itself.
+
+    Raises:
+        UserError: there are none.
     """
     given = Path(path).expanduser()
     if given.suffix == ".safetensors" and given.is_file():
         return given
-    return _from_first(lambda: _found(given, True, [WEIGHTS])).weights
+    return _found(given, True, [WEIGHTS]).weights
 
 
 # Keys of a config that may differ from the checkpoint's: how it is computed, where things are.

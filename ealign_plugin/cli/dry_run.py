@@ -29,6 +29,7 @@ from rich.text import Text
 
 from ealign_plugin.alignment.instructions import TASKS
 from ealign_plugin.builders import MicroNewsBuilder, NewsBuilder
+from ealign_plugin.checkpoints import weights_of
 from ealign_plugin.entities import load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config_file import raise_all
@@ -258,11 +259,10 @@ def check_checkpoint(model: NewsModel, key: str, path: str) -> None:
     Raises:
         UserError: no such file, no safetensors, or a checkpoint of another recipe or model.
     """
-    if not path or not Path(path).exists():
+    resumed = key == "run.resume_ckpt_path"
+    if not path or not (Path(path).exists() if resumed else Path(path).is_file()):
         raise UserError(f"{key}: {path!r}: no such file, expected a checkpoint of a training run")
-    if not path.endswith(".safetensors"):
-        return
-    shapes, metadata = header(Path(path))
+    shapes, metadata = header(weights_of(path) if resumed else Path(path))
     if model.recipe:
         check_metadata(path, metadata, model.recipe)
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}

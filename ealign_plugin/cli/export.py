@@ -21,7 +21,9 @@ def export(
     out: Annotated[Path, typer.Option(help="New folder.", show_default=False)],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="What the run learnt (.safetensors); left out: as model.load_finetuned says."),
+        typer.Option(
+            help="Folder of the run, or a checkpoint in it; left out: as model.load_finetuned says."
+        ),
     ] = None,
     keep_lora: Annotated[
         bool,
@@ -37,8 +39,8 @@ def export(
 
     \b
     Examples:
-      ealign export --cfg-path train.yaml --checkpoint output/.../checkpoint_best.safetensors --out my_model
-      ealign export --cfg-path lora.yaml --checkpoint checkpoint_best.safetensors --out my_model --keep-lora
+      ealign export --cfg-path train.yaml --checkpoint output/.../checkpoints/best --out my_model
+      ealign export --cfg-path lora.yaml --checkpoint output/.../checkpoints/best --out my_model --keep-lora
 
     \b
     Then, in Python:
@@ -47,17 +49,17 @@ def export(
     """
     values = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
     read_config(cfg_path, values)  # a bad file is told before the imports below take their seconds
-    if checkpoint is not None and not checkpoint.is_file():
-        raise UserError(f"--checkpoint {checkpoint}: no such file, expected one that a training run wrote")
     if out.exists():
         raise UserError(f"--out {out}: exists already, a new folder expected; remove it or name another one")
+    from ealign_plugin.checkpoints import weights_of
     from ealign_plugin.models.export import export as write
 
+    learnt = weights_of(checkpoint) if checkpoint else None
     cfg = loaded(cfg_path, values)
     mean, std = normalisation(cfg)
     model = model_class(cfg).from_config(cfg.model_cfg)
-    if checkpoint is not None:
-        model.load_checkpoint(str(checkpoint))
+    if learnt:
+        model.load_checkpoint(learnt)
     write(model.eval(), out, mean=mean, std=std, keep_lora=keep_lora)
     Console().print(f"{type(model).__name__}: {out}", soft_wrap=True, highlight=False)
 

@@ -45,12 +45,6 @@ PUBLISHED = ("bleu4", "meteor", "rouge", "cider", "entity_precision", "entity_re
 PUBLISHED_CIDER = "published CIDEr (NYTimes800k)"
 SOURCE = "EAMA v5 (arXiv 2402.19404), NYTimes800k"
 DONE = "done.json"
-WEIGHTS = (  # the first that there is; last where a run did not validate
-    "checkpoints/best/weights.safetensors",
-    "checkpoints/last/weights.safetensors",
-    "checkpoint_best.safetensors",
-    "checkpoint_last.safetensors",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,14 +311,16 @@ def command(
     A checkpoint holds what was trained. So a rung that evaluates one also loads what that training began
     with.
     """
+    from ealign_plugin.checkpoints import weights_of  # imports torch
+
     starts = {one.name: one.start for one in rungs}
     module, checkpoint, begin = "lavis.train", [], rung.start
     if rung.only_evaluates:
         module, begin = "lavis.evaluate", starts[rung.start]
-        checkpoint = ["--checkpoint", str(weights(results[rung.start].run))]
+        checkpoint = ["--checkpoint", str(weights_of(results[rung.start].run))]
     values = [*options, f"run.output_dir={quoted(folder)}"]
     if begin:
-        values += ["model.load_finetuned=true", f"model.finetuned={quoted(weights(results[begin].run))}"]
+        values += ["model.load_finetuned=true", f"model.finetuned={quoted(weights_of(results[begin].run))}"]
     return [sys.executable, "-m", module, "--cfg-path", str(rung.path), *checkpoint, "--options", *values]
 
 
@@ -341,22 +337,8 @@ def run_process(command: Sequence[str]) -> int:
 
 def run_folders(folder: Path) -> list[Path]:
     """The run folders <task>/<date>_<time> of a rung, the newest last."""
-    found = [path for path in folder.glob("*/*") if path.is_dir()]
+    found = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
-
-
-def weights(run: Path) -> Path:
-    """The best weights of a run, or the last where it did not validate.
-
-    Raises:
-        UserError: it left none.
-    """
-    for name in WEIGHTS:
-        if (run / name).exists():
-            return run / name
-    raise UserError(
-        f"{run}: no weights found, expected {' or '.join(WEIGHTS)}; remove the folder to run anew"
-    )
 
 
 # The table

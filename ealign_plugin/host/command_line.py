@@ -29,7 +29,7 @@ Each run writes into a folder of its own: <run.output_dir, default ./output>/<ta
 The device is cuda where there is one, else cpu; run.device says otherwise.
 Plugins are found by the entry-point group lavis.plugins and by run.plugins: [module, ...].""",
     "lavis.evaluate": """examples:
-  python -m lavis.evaluate --cfg-path projects/ealign/train.yaml --checkpoint output/.../checkpoint_best.pth
+  python -m lavis.evaluate --cfg-path projects/ealign/train.yaml --checkpoint output/.../checkpoints/best
   python -m lavis.evaluate --cfg-path my.yaml --options run.test_splits=[val]
 
 Without --checkpoint the weights are those that the YAML's model section names.""",
@@ -71,9 +71,11 @@ def parse(command: str, argv: Sequence[str] | None = None) -> argparse.Namespace
             help="check config, weights and data, print what the run would do and what it needs, and stop",
         )
     if command == "lavis.evaluate":
-        parser.add_argument("--checkpoint", help="file of a training run whose weights are tested")
+        parser.add_argument(
+            "--checkpoint", help="a training run's folder, or a checkpoint in it, whose weights are tested"
+        )
     args = parser.parse_args(argv)
-    if args.checkpoint and not Path(args.checkpoint).is_file():
+    if args.checkpoint and not Path(args.checkpoint).exists():
         raise UserError(
             f"--checkpoint {args.checkpoint}: no such file, expected a checkpoint of a training run"
         )

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from torch import nn
+from torch.optim import SGD
 from typer.testing import CliRunner
 
 from ealign_plugin import cli
 from ealign_plugin.alignment.instructions import Recipe, Templates
-from ealign_plugin.cli.ladder import chosen, climb, read_rungs, run_process, weights
+from ealign_plugin.checkpoints import CheckpointStore
+from ealign_plugin.cli.ladder import chosen, climb, read_rungs, run_process
 from ealign_plugin.errors import UserError
 from ealign_plugin.shards.stream import TaskMixer
 
@@ -135,7 +138,9 @@ class Runs:
         (folder / "console.log").write_text("")
         if name in self.fail:
             return self.code
-        (folder / "checkpoint_best.safetensors").write_text("")
+        net = nn.Linear(1, 1)
+        options = {"metric": 0.5, "values": {}, "per_rank": {}, "manifest": {}}
+        CheckpointStore(folder / "checkpoints").save(net, SGD(net.parameters()), iters=1, **options)
         figures = {"cider": len(self.commands) / 10, "people_right": 0.5, "bleu4": None}
         test = {
             "contexts": {"head": figures, "oracle": figures},
@@ -198,7 +203,8 @@ def test_a_rung_starts_from_the_best_weights_of_another_or_evaluates_them(start,
     start(options=["run.seed=1"])
     first, second, third, _ = runs.commands
     best = {
-        name: tmp_path / f"out/{name}/ealign_news_captioning/run00{number}/checkpoint_best.safetensors"
+        name: tmp_path
+        / f"out/{name}/ealign_news_captioning/run00{number}/checkpoints/iter_000001/weights.safetensors"
         for number, name in enumerate(("first", "second"), 1)
     }
     output = f'run.output_dir="{tmp_path}/out/%s"'
@@ -351,21 +357,6 @@ def test_two_rungs_of_one_name_and_a_folder_without_rungs(folder, tmp_path):
         read_rungs(folder, [])
     with pytest.raises(UserError, match="no rungs found, expected a folder of YAMLs"):
         read_rungs(tmp_path / "nowhere", [])
-
-
-def test_the_best_weights_wherever_a_run_keeps_them(tmp_path):
-    with pytest.raises(UserError, match="no weights found, expected checkpoints/best/weights.safetensors or"):
-        weights(tmp_path)
-    for name in (
-        "checkpoint_last.safetensors",
-        "checkpoint_best.safetensors",
-        "checkpoints/last/weights.safetensors",
-        "checkpoints/best/weights.safetensors",
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-        assert weights(tmp_path) == path
 
 
 def test_the_command_as_a_user_types_it(folder, tmp_path, monkeypatch, runs):

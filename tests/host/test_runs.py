@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -28,20 +30,19 @@ SMALL = [
     "run.max_len=12",
 ]
 LEFT = {
+    "checkpoints",
     "config.yaml",
     "console.log",
+    "environment.json",
     "log.txt",
     "metrics.json",
     "predictions.jsonl",
     "report.txt",
-    "checkpoint_best.safetensors",
-    "checkpoint_last.safetensors",
-    "checkpoint_last.state.pt",
 }
 
 
 def newest_run(folder: Path) -> Path:
-    return max((folder / "output" / "ealign_news_captioning").iterdir(), key=lambda run: run.stat().st_mtime)
+    return (folder / "output" / "ealign_news_captioning" / "latest").resolve()
 
 
 def steps(run: Path) -> list[dict]:
@@ -109,18 +110,18 @@ def test_the_same_seed_gives_the_same_run(runs):
 
 def test_evaluation_of_the_best_checkpoint_repeats_the_test(runs, installed, root, tmp_path):
     run, _ = runs("editable")
-    checkpoint = ("--checkpoint", str(run / "checkpoint_best.safetensors"))
+    checkpoint = ("--checkpoint", str(run))
     done = start(installed("editable"), root, tmp_path, module="lavis.evaluate", args=checkpoint)
     assert done.returncode == 0, done.stderr[-3000:]
     again = newest_run(tmp_path)
     assert (again / "predictions.jsonl").read_bytes() == (run / "predictions.jsonl").read_bytes()
-    assert not list(again.glob("checkpoint*"))
+    assert not (again / "checkpoints").exists()
 
 
 def test_an_evaluation_killed_in_the_middle_goes_on_by_the_same_command(runs, installed, root, tmp_path):
     run, _ = runs("editable")
     again = ["run.batch_size_eval=1", "run.num_beams=4"]
-    options = {"module": "lavis.evaluate", "args": ("--checkpoint", str(best(run)))}
+    options = {"module": "lavis.evaluate", "args": ("--checkpoint", str(run / "checkpoints" / "best"))}
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, killed):
         folder.mkdir()
@@ -139,14 +140,12 @@ def test_an_evaluation_killed_in_the_middle_goes_on_by_the_same_command(runs, in
     done = start(installed("editable"), root, killed, *again, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Going on with an evaluation: " in done.stderr
-    assert len(list((killed / "output" / "ealign_news_captioning").iterdir())) == 1
+    assert len(list((killed / "output" / "ealign_news_captioning").glob("2*"))) == 1
     for name in ("predictions.jsonl", "report.txt", "metrics.json"):
         assert (newest_run(killed) / name).read_bytes() == (newest_run(undisturbed) / name).read_bytes()
     left = {file.name for file in newest_run(killed).iterdir()}
     assert left == {
-        "config.yaml",
-        "console.log",
-        "log.txt",
+        *("config.yaml", "console.log", "environment.json"),
         *("metrics.json", "predictions.jsonl", "report.txt"),
     }
 
@@ -155,34 +154,120 @@ def journal_lines(folder: Path) -> int:
     return sum(len(file.read_bytes().splitlines()) - 1 for file in folder.rglob("rank*.jsonl"))
 
 
-def best(run: Path) -> Path:
-    return run / "checkpoint_best.safetensors"
+OFTEN = ["run.log_freq=1", "run.save_freq=1", "run.resume=auto"]
 
 
-def test_a_resumed_run_goes_on_as_if_nothing_had_happened(runs, installed, root, tmp_path):
-    whole, _ = runs("editable")
-    half = tmp_path / "half"
-    half.mkdir()
-    python = installed("editable")
-    # Stopped after ten of twenty steps: the schedule still knows of twenty.
-    interrupted = subprocess.Popen(
-        command(python, root), cwd=half, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    wait_for(lambda: list(half.rglob("checkpoint_last.state.pt")), interrupted)
-    interrupted.kill()
-    interrupted.wait()
-    state = torch.load(next(half.rglob("checkpoint_last.state.pt")), weights_only=True)
-    assert state["iters"] in (10, 20)
-    rest = tmp_path / "rest"
-    rest.mkdir()
-    checkpoint = next(half.rglob("checkpoint_last.safetensors"))
-    done = start(python, root, rest, f"run.resume_ckpt_path={checkpoint}")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
+    processes, installed, root, tmp_path
+):
+    """``kill -9`` of all processes at random steps, each time resumed by the same command."""
+    python, rng = installed("editable"), random.Random(processes)
+    options = [*OFTEN, "run.num_workers=0"] if processes == 2 else OFTEN
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    run = launched(command(python, root, *options), processes)
+    done = subprocess.run(run, cwd=whole, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    resumed = newest_run(rest)
-    expected = [line for line in steps(whole) if line["iters"] > state["iters"]]
-    assert steps(resumed) == expected
-    one, two = (load_file(run / "checkpoint_last.safetensors") for run in (whole, resumed))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+
+    resumed = 0
+    for _ in range(10 // processes):
+        process = subprocess.Popen(
+            run, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+        most = len(logged(killed)) + rng.randint(0, 2)
+        wait_for(lambda most=most: len(logged(killed)) > most, process)
+        time.sleep(rng.random() / 10)
+        for pid in family(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        resumed += b"Going on after iteration" in process.stderr.read()
+    assert resumed >= 10 // processes - 2
+    done = subprocess.run(run, cwd=killed, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = newest_run(whole), newest_run(killed)
+    assert (one / "log.txt").read_bytes() == (two / "log.txt").read_bytes()
+    for name in ("metrics.json", "predictions.jsonl", "report.txt"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    states = [load_file(run / "checkpoints/last/weights.safetensors") for run in (one, two)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def launched(run: list[str], processes: int) -> list[str]:
+    if processes == 1:
+        return run
+    python, _, module, *rest = run
+    launcher = ["torch.distributed.run", "--nproc-per-node", str(processes), "--standalone", "-m", module]
+    return [python, "-m", *launcher, *rest]
+
+
+def logged(folder: Path) -> list[str]:
+    """The lines of log.txt so far."""
+    return [line for file in folder.glob("output/*/2*/log.txt") for line in file.read_text().splitlines()]
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def test_a_rank_that_dies_takes_the_job_down_with_the_cause_in_the_log(installed, root, tmp_path):
+    run = launched(
+        command(installed("editable"), root, "run.max_iters=5000", "run.iters_per_inner_epoch=5000"), 2
+    )
+    process = subprocess.Popen(
+        run,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(logged(tmp_path)) > 2, process)
+    ranks = [pid for pid in family(process.pid)[1:] if rank_of(pid) == "1"]
+    start = time.time()
+    os.kill(min(ranks), signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert time.time() - start < 60
+    assert process.returncode != 0
+    assert "Signal 9 (SIGKILL) received by PID" in error or "exitcode: -9" in error.replace(" ", "")
+
+
+def rank_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return next((v[5:].decode() for v in variables if v.startswith(b"RANK=")), "")
+    return ""
+
+
+def test_preempted_a_run_saves_and_goes_on(installed, root, tmp_path):
+    options = ["run.max_iters=400", "run.iters_per_inner_epoch=400", "run.resume=auto", "run.log_freq=1"]
+    process = subprocess.Popen(
+        command(installed("editable"), root, *options),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(logged(tmp_path)) > 3, process)
+    for pid in family(process.pid):  # as schedulers do: data workers too
+        os.kill(pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, error[-3000:]
+    assert "Stopped by SIGTERM after" in error and "Traceback" not in error
+    (checkpoint,) = newest_run(tmp_path).glob("checkpoints/iter_*")
+    assert int(checkpoint.name[-6:]) == len(logged(tmp_path))
 
 
 def test_ctrl_c_ends_a_run_in_one_line_and_leaves_no_half_written_file(installed, root, tmp_path):
@@ -196,12 +281,12 @@ def test_ctrl_c_ends_a_run_in_one_line_and_leaves_no_half_written_file(installed
         # Whoever runs the tests in the background has it ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    wait_for(lambda: list(tmp_path.rglob("checkpoint_best.safetensors")), process)
+    wait_for(lambda: list(tmp_path.rglob("checkpoints/best")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error[-3000:]
     assert error.rstrip().endswith("interrupted") and "Traceback" not in error
-    left = [file for file in newest_run(tmp_path).iterdir()]
+    left = [file for file in newest_run(tmp_path).rglob("*") if not file.is_symlink()]
     assert not [file for file in left if file.name.startswith(".") or file.suffix == ".part"]
     for file in left:
         if file.suffix == ".safetensors":
@@ -230,7 +315,8 @@ def test_two_processes_train_and_evaluate_each_sample_once(installed, root, tmp_
     records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     assert len({(record["key"], record["context"]) for record in records}) == len(records) == 12 * 5
     # Each process reads its own part of the stream and tells its own place.
-    assert len(set(torch.load(run / "checkpoint_last.state.pt", weights_only=True)["streams"])) == 2
+    ranks = json.loads((run / "checkpoints/last/state.json").read_text())["ranks"]
+    assert len({rank["stream"] for rank in ranks}) == 2
 
 
 SCRIPT = """
@@ -253,7 +339,7 @@ assert torch.isfinite(loss)
 
 def test_use_from_another_project_takes_fifteen_lines(runs, installed, run_python):
     run, _ = runs("regular")
-    code = SCRIPT.format(checkpoint=str(run / "checkpoint_best.safetensors"))
+    code = SCRIPT.format(checkpoint=str(run / "checkpoints/best/weights.safetensors"))
     assert len(code.strip().splitlines()) <= 15
     done = run_python("-c", code, python=installed("regular"))
     assert done.returncode == 0, done.stderr
