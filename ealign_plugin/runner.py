@@ -387,10 +387,11 @@ class EalignRunner(RunnerIter):
         try:
             if self._stop:
                 raise _Stopped(self._stop)
+            loader = self.dataloaders[split_name]  # it sorts the data sets by split
             with whole(self.model) as model:
                 model.eval()
                 self.task.before_evaluation(model=model, dataset=self.datasets[split_name])
-                results = self.task.evaluation(model, self.dataloaders[split_name])
+                results = self.task.evaluation(model, loader)
                 return self.task.after_evaluation(val_result=results, split_name=split_name, epoch=cur_epoch)
         finally:
             self._in_evaluation = False

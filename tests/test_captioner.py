@@ -13,10 +13,10 @@ import torch
 from lavis.common.registry import registry
 from omegaconf import OmegaConf
 from PIL import Image
-from safetensors.torch import save_file
 
 import ealign_plugin
 from ealign_plugin.captioner import Caption
+from ealign_plugin.checkpoints import CheckpointStore
 from ealign_plugin.entities import NamedEntityRecognizer
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config import load_config
@@ -68,8 +68,15 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg.config, resolve=True))
     torch.manual_seed(3)
     model = InstructBlip.from_config(cfg.model_cfg)
-    save_file(model.trainable_state(), folder / "checkpoint_best.safetensors", metadata=model.recipe)
+    save(folder, model, iters=400)
     return folder
+
+
+def save(run: Path, model: InstructBlip, iters: int, metric: float = 0.5) -> None:
+    """A checkpoint of the run, beside those that it has."""
+    store = CheckpointStore(run / "checkpoints", keep_last=9)
+    optimizer = torch.optim.SGD(model.parameters())
+    store.save(model, optimizer, iters=iters, metric=metric, values={}, per_rank={}, manifest={})
 
 
 @pytest.fixture(scope="module")
@@ -350,38 +357,66 @@ def test_templates_processor_options_and_context_are_the_runs(captioner, run_fol
     assert not captioner.model.training
 
 
-def test_the_weights_are_the_checkpoints(captioner, run_folder, tmp_path, photos, ner):
-    again = from_checkpoint(run_folder / "checkpoint_best.safetensors", ner, threshold=None)
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("checkpoints", "checkpoints/best", "checkpoints/last", "checkpoints/iter_000400"),
+        "checkpoints/best/weights.safetensors",
+    ],
+)
+def test_any_place_in_the_run_names_its_weights(captioner, run_folder, photos, ner, place):
+    again = from_checkpoint(run_folder / place, ner, threshold=None)
     assert again(photos[2], ARTICLES[1]) == captioner(photos[2], ARTICLES[1])
-    shutil.copytree(run_folder, tmp_path / "run")
-    state = captioner.model.trainable_state()
-    state = {name: value * -1.5 for name, value in state.items()}
-    save_file(state, tmp_path / "run" / "checkpoint_best.safetensors", metadata=captioner.model.recipe)
-    other = from_checkpoint(tmp_path / "run", ner, threshold=None)
-    assert other(photos[2], ARTICLES[1]) != captioner(photos[2], ARTICLES[1])
 
 
-@pytest.mark.parametrize("place", ["best", "last", "iter_000400"])
-def test_checkpoints_in_folders_of_their_own(run_folder, tmp_path, place, ner):
-    run = tmp_path / "run"
-    checkpoint = run / "checkpoints" / place
-    checkpoint.mkdir(parents=True)
-    shutil.copy(run_folder / "config.yaml", run)
-    shutil.copy(run_folder / "checkpoint_best.safetensors", checkpoint / "weights.safetensors")
-    assert from_checkpoint(checkpoint, ner).context == "refined"
-    if place == "iter_000400":
-        assert "no checkpoint in this folder" in message_of(from_checkpoint, run, ner)
-    else:
-        assert from_checkpoint(run, ner).context == "refined"
+def test_of_a_run_the_best_weights_are_taken(captioner, run_folder, tmp_path, photos, ner):
+    run = shutil.copytree(run_folder, tmp_path / "run", symlinks=True)
+    model = from_checkpoint(run, ner).model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= -1.5
+    save(run, model, iters=800, metric=0.4)
+    expected = captioner(photos[2], ARTICLES[1])
+    assert from_checkpoint(run, ner, threshold=None)(photos[2], ARTICLES[1]) == expected
+    last = from_checkpoint(run / "checkpoints" / "last", ner, threshold=None)
+    assert last(photos[2], ARTICLES[1]) != expected
+    save(run, model, iters=1200, metric=0.6)
+    assert from_checkpoint(run, ner, threshold=None)(photos[2], ARTICLES[1]) != expected
+
+
+def test_damaged_weights_are_refused_and_in_a_run_passed_over(captioner, run_folder, tmp_path, photos, ner):
+    run = shutil.copytree(run_folder, tmp_path / "run", symlinks=True)
+    save(run, captioner.model, iters=800, metric=0.9)
+    weights = run / "checkpoints" / "best" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    message = message_of(from_checkpoint, run / "checkpoints" / "best", ner)
+    assert "iter_000800/weights.safetensors: its SHA-256 is not the one in manifest.json" in message
+    again = from_checkpoint(run, ner, threshold=None)
+    assert again(photos[2], ARTICLES[1]) == captioner(photos[2], ARTICLES[1])
+    weights.unlink()
+    message = message_of(from_checkpoint, run / "checkpoints" / "iter_000800", ner)
+    assert "iter_000800/weights.safetensors: the file is missing; use another checkpoint" in message
+    # Whoever captions needs nothing of the optimiser.
+    (run / "checkpoints" / "iter_000400" / "optimizer.safetensors").unlink()
+    assert from_checkpoint(run, ner).context == "refined"
+
+
+def test_a_run_without_a_checkpoint_is_refused(run_folder, tmp_path, ner):
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    assert "no whole checkpoint in it; give a run's folder" in message_of(from_checkpoint, tmp_path, ner)
+    assert "no such file or folder" in message_of(from_checkpoint, tmp_path / "none", ner)
 
 
 def test_a_bare_checkpoint_needs_a_config(run_folder, tmp_path, ner):
-    bare = tmp_path / "checkpoint.safetensors"
-    shutil.copy(run_folder / "checkpoint_best.safetensors", bare)
+    bare = tmp_path / "bare.safetensors"
+    shutil.copy(run_folder / "checkpoints" / "best" / "weights.safetensors", bare)
     assert "name the run's YAML by config=" in message_of(from_checkpoint, bare, ner)
     made = from_checkpoint(bare, ner, config=run_folder / "user.yaml")
     assert made.options.context_words == 30
-    assert "no such file or folder" in message_of(from_checkpoint, tmp_path / "none", ner)
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    assert from_checkpoint(bare, ner).context == "refined"
     bare.write_text("no weights")
     message = message_of(from_checkpoint, bare, ner, config=run_folder / "user.yaml")
     assert "it is no safetensors file" in message

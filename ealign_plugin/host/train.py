@@ -62,7 +62,7 @@ def run(command: str, argv: Sequence[str] | None) -> None:
     if command == "lavis.evaluate":
         cfg.run_cfg.evaluate = True
     if args.checkpoint:
-        cfg.run_cfg.resume_ckpt_path = str(Path(args.checkpoint).absolute())
+        cfg.run_cfg.resume_ckpt_path = str(Path(args.checkpoint).resolve())  # `latest` may move
     if args.dry_run:  # by name: it stands on the top floor, which sees every room
         import_module("ealign_plugin.cli.dry_run").dry_run(cfg, args.cfg_path)
         return
@@ -86,7 +86,13 @@ def run_folder(cfg: HostConfig, resolved: str) -> Iterator[Path]:
     if run.rank == 0:
         go_on = goes_on(run.runner) and (run.evaluate or run.get("resume") == "auto")
         try:
-            made = str(make_run_folder(run.output_dir, run.task, datetime.now(), resolved if go_on else None))
+            made = str(
+                make_run_folder(
+                    *(run.output_dir, run.task, datetime.now()),
+                    go_on_with=resolved if go_on else None,
+                    link=not run.evaluate,  # the newest that was trained
+                )
+            )
         except UserError as error:
             made = f"error {error}"  # the others wait for an answer too
     made = from_first(made)

@@ -202,9 +202,9 @@ def test_the_rungs_run_in_the_order_of_their_numbers_under_a_heading(start, caps
 def test_a_rung_starts_from_the_best_weights_of_another_or_evaluates_them(start, runs, tmp_path, folder):
     start(options=["run.seed=1"])
     first, second, third, _ = runs.commands
+    weights = "ealign_news_captioning/run00{}/checkpoints/iter_000001/weights.safetensors"
     best = {
-        name: tmp_path
-        / f"out/{name}/ealign_news_captioning/run00{number}/checkpoints/iter_000001/weights.safetensors"
+        name: tmp_path / "out" / name / weights.format(number)
         for number, name in enumerate(("first", "second"), 1)
     }
     output = f'run.output_dir="{tmp_path}/out/%s"'

@@ -65,3 +65,10 @@ def test_a_run_that_is_still_alive_keeps_its_folder(tmp_path):
 def test_without_being_asked_a_run_begins_anew(tmp_path):
     unlock(begun(tmp_path))
     assert make_run_folder(str(tmp_path), "task", NOON).name.endswith("-2")
+
+
+def test_the_link_latest_points_to_the_newest_trained_run(tmp_path):
+    make_run_folder(str(tmp_path), "task", NOON)
+    newest = make_run_folder(str(tmp_path), "task", NOON)
+    make_run_folder(str(tmp_path), "task", NOON, link=False)
+    assert (tmp_path / "task" / "latest").resolve() == newest

@@ -42,7 +42,7 @@ LEFT = {
 
 
 def newest_run(folder: Path) -> Path:
-    return (folder / "output" / "ealign_news_captioning" / "latest").resolve()
+    return max((folder / "output" / "ealign_news_captioning").glob("2*"))
 
 
 def steps(run: Path) -> list[dict]:
