@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ealign_plugin import checkpoints
 from ealign_plugin.checkpoints import (
     Checkpoint,
     CheckpointStore,
@@ -34,6 +34,8 @@ from ealign_plugin.checkpoints import (
     unpack_rng,
     weights_of,
 )
+from ealign_plugin.checkpoints import store as checkpoint_store
+from ealign_plugin.checkpoints.manifest import versions
 from ealign_plugin.errors import UserError
 from ealign_plugin.shards import write
 
@@ -158,7 +160,7 @@ def test_an_optimizer_before_its_first_step_is_saved_too(store):
 
 def test_the_trained_weights_are_one_safetensors_file_with_the_recipe(store):
     saved = save(store, 400, metric=0.5)
-    with checkpoints.safe_open(saved.weights, framework="pt") as file:
+    with safe_open(saved.weights, framework="pt") as file:
         assert file.metadata() == {"arch": "net"}
         assert set(file.keys()) == set(Net().trainable_state())
     assert saved.folder.name == "iter_000400" and (saved.iters, saved.metric) == (400, 0.5)
@@ -225,7 +227,7 @@ def test_whatever_fails_the_last_good_one_is_intact_and_found(store, monkeypatch
 
     for where, name in (
         *((os, name) for name in ("mkdir", "fsync", "rename", "replace", "symlink", "chmod")),
-        *((checkpoints, "save_file"), (write, "open")),
+        *((checkpoint_store, "save_file"), (write, "open")),
     ):
         monkeypatch.setattr(where, name, failing(getattr(where, name, open)), raising=False)
     newest, outcomes, count = 100, [], 0
@@ -541,9 +543,9 @@ def changed(key: str, value) -> dict:
 
 
 def checkpoint(config: dict, version: str | None = None) -> Checkpoint:
-    versions = checkpoints._versions()
-    versions |= {"ealign_plugin": version} if version else {}
-    return Checkpoint(Path("iter_000001"), {"config": config, "versions": versions})
+    here = versions()
+    here |= {"ealign_plugin": version} if version else {}
+    return Checkpoint(Path("iter_000001"), {"config": config, "versions": here})
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_older_checkpoint(make, monkeyp
 
     def saving(*arguments, **options):
         if options["iters"] == 6:
-            monkeypatch.setattr("ealign_plugin.checkpoints.save_file", full)
+            monkeypatch.setattr("ealign_plugin.checkpoints.store.save_file", full)
         save(*arguments, **options)
 
     runner.store.save = saving

@@ -78,6 +78,8 @@ def device(request: pytest.FixtureRequest) -> str:
 def run(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """``run(max_iters=2)`` -> folder of a run by ``lavis.train``, its ``run`` section changed so."""
 
+    monkeypatch.setattr("ealign_plugin.task.find_java", lambda: None)  # METEOR takes ten seconds a context
+
     def start(**changes: Any) -> Path:
         monkeypatch.chdir(tmp_path)
         config = {**CONFIG, "run": {**CONFIG["run"], "device": device, **changes}}

@@ -1,128 +1,43 @@
-"""Checkpoints of a run: folders that are whole or absent, and without a pickle in them.
-
-::
-
-    <run folder>/checkpoints/
-        iter_000400/              never changed once it has this name
-            manifest.json         what it is, and bytes and SHA-256 of the other files
-            weights.safetensors   the trained weights, whole, with the model's recipe as metadata
-            optimizer.safetensors the optimiser's tensors, "<parameter>/<key>"; or, sharded:
-            shards/*.safetensors  the same, each process its part (torch.distributed.checkpoint)
-            state.json            everything else: groups of the optimiser, values, what each process adds
-        last -> iter_000400       the newest
-        best -> iter_000200       the one with the highest metric
-
-A checkpoint is written as ``iter_000400.part``, synced to the disk, and renamed. One that is deleted becomes
-``iter_000400.trash`` first. A process that is killed leaves one of these two, which no reader takes for a
-checkpoint and which the next `CheckpointStore.save` removes. The links are for people: what is newest or
-best is read from the manifests.
-
-Methods and functions that say so are collective: all processes of the default group call them.
-"""
+"""The checkpoints of a run: written, kept, found and read back."""
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
 import json
 import logging
 import math
 import os
 import platform
-import random
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ealign_plugin.checkpoints.manifest import (
+    DTYPES,
+    FOLDER,
+    FORMAT,
+    MANIFEST,
+    NAME,
+    OPTIMIZER,
+    SHARDS,
+    STATE,
+    TRASH,
+    WEIGHTS,
+    Checkpoint,
+    file_rows,
+    read_checkpoint,
+    read_json,
+    versions,
+)
+from ealign_plugin.checkpoints.processes import everywhere, from_first, of_all, this_rank, world_size
 from ealign_plugin.errors import UserError
 from ealign_plugin.shards.write import PART, whole, write_whole
-
-T = TypeVar("T")
-
-FORMAT = 1
-FOLDER, MANIFEST, WEIGHTS = "checkpoints", "manifest.json", "weights.safetensors"
-OPTIMIZER, SHARDS, STATE = "optimizer.safetensors", "shards", "state.json"
-TRASH = ".trash"
-NAME = re.compile(r"iter_\d{6,}(-\d+)?")
-MAX_JSON_BYTES = 64 << 20
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
-        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint's folder and what its manifest says.
-
-    The manifest holds ``format``, ``number`` (1 for a run's first, 2 for the next, whatever the iteration),
-    ``iters``, ``metric`` (None: none was measured), ``versions``, ``world_size``, ``sharded``, ``files``
-    (path → bytes, sha256), and what the caller added: ``config``, ``data``, ``revision``.
-    """
-
-    folder: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def iters(self) -> int:
-        """Iterations done."""
-        return self.manifest["iters"]
-
-    @property
-    def metric(self) -> float | None:
-        """Higher is better."""
-        return self.manifest["metric"]
-
-    @property
-    def weights(self) -> Path:
-        return self.folder / WEIGHTS
-
-    def check(self, names: Iterable[str] | None = None) -> None:
-        """Compare files with the manifest: these, or all.
-
-        Raises:
-            UserError: a file is missing or has changed.
-        """
-        files = self.manifest["files"]
-        names = list(files if names is None else names)
-        for name in names:
-            path, size = self.folder / name, files[name]["bytes"]
-            if not path.is_file():
-                raise UserError(f"{path}: the file is missing; use another checkpoint")
-            if path.stat().st_size != size:
-                raise UserError(
-                    f"{path}: {path.stat().st_size} bytes found, {size} expected by {MANIFEST}; use another "
-                    "checkpoint"
-                )
-        try:
-            rows = _rows(self.folder, names)
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: its files cannot be read ({error.strerror}); use another checkpoint"
-            ) from None
-        for name, row in rows.items():
-            if row["sha256"] != files[name]["sha256"]:
-                raise UserError(
-                    f"{self.folder / name}: its SHA-256 is not the one in {MANIFEST}, the file was damaged "
-                    "or changed; use another checkpoint"
-                )
 
 
 class CheckpointStore:
@@ -175,11 +90,11 @@ class CheckpointStore:
         tensors, state = _optimizer_state(model, optimizer)
         if not sharded:
             tensors = _gathered(tensors)
-        state |= {"values": dict(values), "ranks": _of_all(dict(per_rank))}
+        state |= {"values": dict(values), "ranks": of_all(dict(per_rank))}
         record = {
             **{"config": {}, "data": None, "revision": None},
             **manifest,
-            **{"format": FORMAT, "iters": iters, "versions": _versions(), "world_size": _world_size()},
+            **{"format": FORMAT, "iters": iters, "versions": versions(), "world_size": world_size()},
             "metric": metric if metric is not None and math.isfinite(metric) else None,
             "sharded": sharded,
             "files": {},
@@ -194,22 +109,22 @@ class CheckpointStore:
 
         part: Path | None = None
         try:
-            part = folder = _from_first(lambda: self._begin(iters))
+            part = folder = from_first(lambda: self._begin(iters))
             if sharded:
                 record["files"] |= _write_shards(folder, tensors)
-            _from_first(lambda: write(folder))
+            from_first(lambda: write(folder))
         except UserError as error:
-            if part is not None and _rank() == 0:
+            if part is not None and this_rank() == 0:
                 shutil.rmtree(part, ignore_errors=True)
             raise UserError(f"checkpoint of iteration {iters}: {error}") from None
 
     def newest(self) -> Checkpoint | None:
         """The newest one that is whole; what is broken is passed over with a warning. Collective."""
-        return _from_first(lambda: _first_whole(self._by_age()))
+        return from_first(lambda: _first_whole(self._by_age()))
 
     def best(self) -> Checkpoint | None:
         """The one of highest metric that is whole; of equal ones the first. Collective."""
-        return _from_first(lambda: _first_whole(_by_metric(self._by_age())))
+        return from_first(lambda: _first_whole(_by_metric(self._by_age())))
 
     def load(
         self, checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
@@ -226,10 +141,10 @@ class CheckpointStore:
                 may have been changed by then.
         """
         folder, sharded = checkpoint.folder, checkpoint.manifest["sharded"]
-        state, tensors = _everywhere(lambda: _read_state(checkpoint, model, optimizer))
+        state, tensors = everywhere(lambda: _read_state(checkpoint, model, optimizer))
         load_weights(checkpoint.weights, model)
         _fill(tensors, SHARDS if sharded else OPTIMIZER, folder)
-        _everywhere(lambda: _set_optimizer(model, optimizer, state, tensors))
+        everywhere(lambda: _set_optimizer(model, optimizer, state, tensors))
         return state["values"], state["ranks"]
 
     # On the first process only
@@ -240,7 +155,7 @@ class CheckpointStore:
         for folder in sorted(self.folder.glob("iter_*")):
             if NAME.fullmatch(folder.name):
                 try:
-                    found.append(_read(folder))
+                    found.append(read_checkpoint(folder))
                 except UserError as error:
                     if log:
                         logging.warning("%s", error)
@@ -269,7 +184,7 @@ class CheckpointStore:
         """Write the manifest and give the folder its name."""
         try:
             names = sorted(path.name for path in part.iterdir() if path.is_file())
-            record["files"] |= _rows(part, names)
+            record["files"] |= file_rows(part, names)
             record["number"] = 1 + max((c.manifest["number"] for c in self._by_age(log=False)), default=0)
             write_whole(part / MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
             _sync(part)
@@ -320,7 +235,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     if any(_is_sharded(parameter) for parameter in model.parameters()):
         _fill(_trained(model), path.name, path.parent)
     else:
-        _everywhere(lambda: model.load_checkpoint(path))
+        everywhere(lambda: model.load_checkpoint(path))
 
 
 def find(path: str | Path, *, best: bool = False) -> Checkpoint:
@@ -334,7 +249,7 @@ def find(path: str | Path, *, best: bool = False) -> Checkpoint:
     Raises:
         UserError: there is none, or the one that was named is broken.
     """
-    return _from_first(lambda: _found(path, best, None))
+    return from_first(lambda: _found(path, best, None))
 
 
 def weights_of(path: str | Path) -> Path:
@@ -351,149 +266,7 @@ def weights_of(path: str | Path) -> Path:
     return _found(given, True, [WEIGHTS]).weights
 
 
-# Keys of a config that may differ from the checkpoint's: how it is computed, where things are.
-FREE = (
-    *("model.attn_implementation", "model.batching", "model.compile", "model.gradient_checkpointing"),
-    *("model.max_tokens", "model.padding_waste", "model.pretrained", "model.load_pretrained"),
-    *("model.finetuned", "model.load_finetuned"),
-    *(
-        "datasets.*.build_info.*",
-        "datasets.*.splits",
-        "datasets.*.limit",
-        "datasets.*.limit.*",
-        "datasets.*.max_skipped",
-    ),
-    *("datasets.*.other_image", "datasets.*_processor.eval*"),
-    "run.*",
-)
-# Of these nobody needs to hear.
-SILENT = (
-    *("run.output_dir", "run.resume*", "run.device", "run.gpu", "run.rank", "run.world_size", "run.dist*"),
-    *("run.log_freq", "run.evaluate", "run.num_workers"),
-)
-
-
-def check_config(checkpoint: Checkpoint, config: Mapping[str, Any]) -> list[str]:
-    """Compare the config of a checkpoint with today's.
-
-    Model and data must be the same, but for how they are computed and where they are (`FREE`).
-
-    Args:
-        checkpoint: Its manifest has the ``config``.
-        config: Today's as plain JSON values: ``model``, ``datasets``, ``run``.
-
-    Returns:
-        Differences that do no harm, to be told: "run.init_lr: 0.001 when the checkpoint was saved, 0.01 now".
-
-    Raises:
-        UserError: model or data differ; the first keys, what they were and are.
-    """
-    before, now = (dict(_leaves(json.loads(json.dumps(c)))) for c in (checkpoint.manifest["config"], config))
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _fits(key, SILENT)]
-    told = {
-        key: f"{key}: {_short(before.get(key))} when the checkpoint was saved, {_short(now.get(key))} now"
-        for key in keys
-    }
-    # Another version may know keys that this one doesn't; they had their default then.
-    same = checkpoint.manifest["versions"].get("ealign_plugin") == _versions()["ealign_plugin"]
-    wrong = [key for key in keys if not _fits(key, FREE) and (same or (key in before and key in now))]
-    if wrong:
-        more = f" ({len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise UserError(
-            f"{checkpoint.folder}: a checkpoint of another config: "
-            f"{'; '.join(told[key] for key in wrong[:3])}{more}; set them back to resume, or start anew from "
-            "its weights (model.load_finetuned: true and "
-            f"model.finetuned: {checkpoint.weights})"
-        )
-    return list(told.values())
-
-
-def pack_rng() -> dict[str, Any]:
-    """The states of all random generators of this process as JSON values; see `unpack_rng`."""
-    version, words, gauss = random.getstate()
-    legacy: Any = np.random.get_state()
-    kind, array, position, has_gauss, cached = legacy
-    packed: dict[str, Any] = {
-        "torch": _encoded(torch.get_rng_state()),
-        "python": [version, list(words), gauss],
-        "numpy": [kind, array.tolist(), position, has_gauss, cached],
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        packed["cuda"] = _encoded(torch.cuda.get_rng_state())
-    return packed
-
-
-def unpack_rng(packed: Mapping[str, Any]) -> None:
-    """Set the random generators; that of the GPU where both had one.
-
-    Raises:
-        UserError: these are no states of theirs.
-    """
-    try:
-        version, words, gauss = packed["python"]
-        random.setstate((version, tuple(words), gauss))
-        kind, array, *rest = packed["numpy"]
-        np.random.set_state((kind, np.array(array, dtype=np.uint32), *rest))
-        torch.set_rng_state(_decoded(packed["torch"]))
-        if "cuda" in packed and torch.cuda.is_available():
-            torch.cuda.set_rng_state(_decoded(packed["cuda"]))
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise UserError(
-            f"checkpoint, {STATE}: the random states cannot be read ({error}); use another checkpoint"
-        ) from None
-
-
 # Reading
-
-
-def _read(folder: Path) -> Checkpoint:
-    """Raises UserError where the manifest is missing, torn, or of another format."""
-    path = folder / MANIFEST
-    manifest = _read_json(path)
-    if manifest.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: format {manifest.get('format')!r} found, {FORMAT} expected; update ealign-plugin or "
-            "use another checkpoint"
-        )
-    files = manifest.get("files") or {}
-    fits = (
-        all(_is(manifest.get(key), int) for key in ("iters", "number", "world_size"))
-        and (manifest.get("metric") is None or _is(manifest["metric"], int | float))
-        and all(isinstance(manifest.get(key), dict) for key in ("config", "versions", "files"))
-        and isinstance(manifest.get("sharded"), bool)
-        and all(_is_row(name, row) for name, row in files.items())
-        and {WEIGHTS, STATE} <= set(files)
-    )
-    if not fits:
-        raise UserError(f"{path}: it is no manifest of a checkpoint; use another checkpoint")
-    return Checkpoint(folder, manifest)
-
-
-def _is(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _is_row(name: str, row: Any) -> bool:
-    path = PurePosixPath(name)
-    inside = not path.is_absolute() and ".." not in path.parts
-    return (
-        inside and isinstance(row, dict) and _is(row.get("bytes"), int) and isinstance(row.get("sha256"), str)
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise UserError(f"{path}: {size:,} bytes found, at most {MAX_JSON_BYTES:,} expected")
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read ({error.strerror}); use another checkpoint") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: it is no JSON ({error}); use another checkpoint") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: a JSON object expected; use another checkpoint")
-    return record
 
 
 def _first_whole(checkpoints: Iterable[Checkpoint], names: Sequence[str] | None = None) -> Checkpoint | None:
@@ -523,7 +296,7 @@ def _found(path: str | Path, best: bool, names: Sequence[str] | None) -> Checkpo
     if folder.name == SHARDS and (folder.parent / MANIFEST).is_file():
         folder = folder.parent
     if (folder / MANIFEST).is_file() or NAME.fullmatch(folder.name):
-        checkpoint = _read(folder)
+        checkpoint = read_checkpoint(folder)
         checkpoint.check(names)
         return checkpoint
     if given.is_file():
@@ -548,7 +321,7 @@ def _read_state(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What state.json holds, and tensors to be filled with the optimiser's state."""
     path = checkpoint.folder / STATE
-    state = _read_json(path)
+    state = read_json(path)
     parameters = dict(model.named_parameters())
     try:
         before = [sorted(group["params"]) for group in state["groups"]]
@@ -598,7 +371,7 @@ def _fill(tensors: dict[str, Tensor], name: str, folder: Path) -> None:
     if not tensors:
         return
     if name != SHARDS and not any(map(_is_sharded, tensors.values())):
-        _everywhere(lambda: _fill_from_file(tensors, folder / name))
+        everywhere(lambda: _fill_from_file(tensors, folder / name))
         return
     checkpoint = _distributed_checkpoint()
     # A file beside the wanted one does no harm: names are looked up among those of all files.
@@ -678,7 +451,7 @@ def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for name, tensor in tensors.items():
         full = tensor.full_tensor() if _is_sharded(tensor) else tensor
-        if _rank() == 0:
+        if this_rank() == 0:
             found[name] = full.detach().cpu().contiguous()
     return found
 
@@ -705,11 +478,11 @@ def _write_shards(part: Path, tensors: dict[str, Tensor]) -> dict[str, dict[str,
     def look() -> None:
         if not part.is_dir():
             raise UserError(
-                f"{part}: process {_rank()} on {platform.node()} does not see it; set run.output_dir to a "
-                "folder that all machines share"
+                f"{part}: process {this_rank()} on {platform.node()} does not see it; set run.output_dir to "
+                "a folder that all machines share"
             )
 
-    _everywhere(look)
+    everywhere(look)
     try:
         writer = checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True)
         checkpoint.save(tensors, storage_writer=writer)
@@ -720,14 +493,14 @@ def _write_shards(part: Path, tensors: dict[str, Tensor]) -> dict[str, dict[str,
 
     def rows() -> dict[str, dict[str, Any]]:
         try:
-            if _rank() == 0:
+            if this_rank() == 0:
                 _sync(folder)
-            own = sorted(path.name for path in folder.glob(f"shard-{_rank() + 1:05d}-*"))
-            return _rows(part, [f"{SHARDS}/{name}" for name in own])
+            own = sorted(path.name for path in folder.glob(f"shard-{this_rank() + 1:05d}-*"))
+            return file_rows(part, [f"{SHARDS}/{name}" for name in own])
         except OSError as error:
             raise _unwritable(folder, error) from None
 
-    return {name: row for own in _of_all(_everywhere(rows)) for name, row in own.items()}
+    return {name: row for own in of_all(everywhere(rows)) for name, row in own.items()}
 
 
 def _distributed_checkpoint() -> Any:
@@ -738,18 +511,6 @@ def _distributed_checkpoint() -> Any:
             f"torch {torch.__version__}: too old for sharded checkpoints; update it (2.13 will do)"
         )
     return checkpoint
-
-
-def _rows(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Bytes and SHA-256 of files."""
-
-    def row(name: str) -> dict[str, Any]:
-        with open(folder / name, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return {"bytes": file.tell(), "sha256": digest}
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return dict(zip(names, pool.map(row, names), strict=True))
 
 
 def _sync(path: Path) -> None:
@@ -773,83 +534,3 @@ def _cause(error: BaseException) -> str:
     if failures:
         error = next(iter(failures.values()))[0]
     return str(getattr(error, "strerror", None) or error or type(error).__name__).split("\n")[0][:200]
-
-
-def _versions() -> dict[str, str | None]:
-    def known(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    packages = {name: known(name.replace("_", "-")) for name in ("ealign_plugin", "torch", "transformers")}
-    return {**packages, "python": platform.python_version()}
-
-
-def _encoded(state: Tensor) -> str:
-    return base64.b64encode(state.numpy().tobytes()).decode()
-
-
-def _decoded(text: str) -> Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(text, validate=True)), dtype=torch.uint8)
-
-
-# Configs
-
-
-def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key → value; lists are values, and what is empty is as good as missing."""
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield from _leaves(value, f"{key}.{name}" if key else name)
-    elif values not in (None, [], ""):
-        yield key, values
-
-
-def _fits(key: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-# Processes
-
-
-def _rank() -> int:
-    return dist.get_rank() if _world_size() > 1 else 0
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _of_all(value: T) -> list[T]:
-    """The value of each process."""
-    values = [value] * _world_size()
-    if len(values) > 1:
-        dist.all_gather_object(values, value)
-    return values
-
-
-def _everywhere(work: Callable[[], T]) -> T:
-    """Work on every process; where it fails on one, all of them raise, so that none waits for another."""
-    try:
-        result, failure = work(), None
-    except Exception as error:
-        failure = error
-    messages = _of_all(None if failure is None else str(failure) or type(failure).__name__)
-    if failure is not None:
-        raise failure
-    for message in messages:
-        if message is not None:
-            raise UserError(message)
-    return result
-
-
-def _from_first(work: Callable[[], T]) -> T:
-    """The result of the first process, the only one that works."""
-    result = _everywhere(lambda: work() if _rank() == 0 else None)
-    return _of_all(result)[0]  # type: ignore[return-value]
