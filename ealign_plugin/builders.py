@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -170,7 +172,9 @@ class MicroNewsBuilder(NewsBuilder):
         )
 
     def folder(self) -> Path:
-        """The configured folder, else one in the cache, named by the world's seed."""
+        """The configured folder, else one in the cache, named by the world: two runs may need two worlds."""
         if storage := self.config.build_info.get(self.data_type).storage:
             return Path(storage).expanduser()
-        return cache_root() / f"micronews-{self.config.world.seed}"
+        world = json.dumps(OmegaConf.to_container(self.config.world, resolve=True), sort_keys=True)
+        digest = hashlib.sha256(world.encode()).hexdigest()[:6]
+        return cache_root() / f"micronews-{self.config.world.seed}-{digest}"

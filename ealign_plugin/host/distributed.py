@@ -95,14 +95,23 @@ def join(run_cfg: DictConfig, env: Mapping[str, str] = os.environ) -> None:
                 "start that many processes a machine (--nproc-per-node)"
             )
         torch.cuda.set_device(place.local_rank)
-    dist.init_process_group(
-        backend="nccl" if cuda else "gloo",
-        init_method=run_cfg.dist_url,
-        world_size=place.world_size,
-        rank=place.rank,
-        # Long enough for the first process to make or download data while the others wait for it.
-        timeout=timedelta(minutes=float(run_cfg.dist_timeout_minutes)),
-    )
+    try:
+        dist.init_process_group(
+            backend="nccl" if cuda else "gloo",
+            init_method=run_cfg.dist_url,
+            world_size=place.world_size,
+            rank=place.rank,
+            # Long enough for the first process to make or download data while the others wait for it.
+            timeout=timedelta(minutes=float(run_cfg.dist_timeout_minutes)),
+        )
+    except RuntimeError as error:
+        if "connectFullMesh" not in str(error):
+            raise
+        raise UserError(
+            f"processes: rank {place.rank} cannot reach the others ({str(error).splitlines()[0][:200]}); "
+            "gloo takes the address that this machine's name leads to: name the network interface by the "
+            "environment variable GLOO_SOCKET_IFNAME on each machine, e.g. eth0"
+        ) from None
 
 
 def leave() -> None:

@@ -4,13 +4,13 @@
     bare loop    forward, backward, clipping, step
 
 Both train the micro model of projects/ealign/train.yaml on the same batches of MicroNews, which are ready in
-memory, in turns of a few steps; the runner writes a log line in each turn, several times as often as in a
-real run. What counts is the median of the ratios of neighbouring turns. The two have to end in the same
-weights, bit for bit, else the benchmark fails.
+memory, in turns of two steps, so that a busy machine slows them alike; the runner writes a log line in each
+turn, 25 times as often as in a real run. What counts is the median of the ratios of neighbouring turns. The
+two have to end in the same weights, bit for bit, else the benchmark fails.
 
 Then: how long the training stands still for a checkpoint (trained weights and the optimiser's state, synced
 to the disk), and which share of the time that is where one is written every ``iters_per_inner_epoch`` steps.
-The first run makes a small MicroNews in the cache (20 s). Run it with the environment's Python:
+The first run makes a small MicroNews in the cache (seconds). Run it with the environment's Python:
 python projects/benchmarks/runner.py
 """
 
@@ -44,6 +44,7 @@ from ealign_plugin.runner import EalignRunner  # noqa: E402
 from ealign_plugin.shards.batches import TrainingBatches  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / "ealign" / "train.yaml"
+BATCHES = 8
 OPTIONS = (
     "datasets.ealign_micronews.world.articles={train: 12, val: 2, test: 4}",
     "datasets.ealign_micronews.phases=[]",  # the mix of the longer part of the training
@@ -110,12 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=8, help="of a turn, each on another batch")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of each of the two")
+    parser.add_argument("--steps", type=int, default=2, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each of the two")
     parser.add_argument("--checkpoints", type=int, default=7, help="that are written; the median counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere:
-        runner, batches = build(Path(scratch), options.steps)
+        runner, batches = build(Path(scratch), BATCHES)
         copied, train = bare_loop(runner, batches)
         with contextlib.redirect_stderr(nowhere):
             bar = runner._bar()

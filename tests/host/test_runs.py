@@ -73,9 +73,20 @@ def command(
     return [str(python), "-m", module, "--cfg-path", config, *args, "--options", *SMALL, *options]
 
 
-def start(python: Path, root: Path, folder: Path, *options: str, **more) -> subprocess.CompletedProcess:
+WITHOUT_JAVA = {**os.environ, "PATH": ""}
+"""METEOR takes seconds for each context of each run."""
+
+
+def start(
+    python: Path, root: Path, folder: Path, *options: str, env: dict | None = None, **more
+) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(python, root, *options, **more), cwd=folder, capture_output=True, text=True, timeout=300
+        command(python, root, *options, **more),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=env,
     )
 
 
@@ -125,7 +136,9 @@ def test_an_evaluation_killed_in_the_middle_goes_on_by_the_same_command(runs, in
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, killed):
         folder.mkdir()
-    assert start(installed("editable"), root, undisturbed, *again, **options).returncode == 0
+    assert (
+        start(installed("editable"), root, undisturbed, *again, env=WITHOUT_JAVA, **options).returncode == 0
+    )
 
     for photos in (2, 7):  # twice: what was resumed may be interrupted too
         process = subprocess.Popen(
@@ -133,11 +146,12 @@ def test_an_evaluation_killed_in_the_middle_goes_on_by_the_same_command(runs, in
             cwd=killed,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            env=WITHOUT_JAVA,
         )
         wait_for(lambda most=photos: journal_lines(killed) > most, process)
         process.kill()
         process.wait()
-    done = start(installed("editable"), root, killed, *again, **options)
+    done = start(installed("editable"), root, killed, *again, env=WITHOUT_JAVA, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Going on with an evaluation: " in done.stderr
     assert len(list((killed / "output" / "ealign_news_captioning").glob("2*"))) == 1
@@ -168,13 +182,19 @@ def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
     for folder in (whole, killed):
         folder.mkdir()
     run = launched(command(python, root, *options), processes)
-    done = subprocess.run(run, cwd=whole, capture_output=True, text=True, timeout=300)
+    again = {"capture_output": True, "text": True, "timeout": 300, "env": WITHOUT_JAVA}
+    done = subprocess.run(run, cwd=whole, **again)
     assert done.returncode == 0, done.stderr[-3000:]
 
     resumed = 0
     for _ in range(10 // processes):
         process = subprocess.Popen(
-            run, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+            run,
+            cwd=killed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=WITHOUT_JAVA,
         )
         most = len(logged(killed)) + rng.randint(0, 2)
         wait_for(lambda most=most: len(logged(killed)) > most, process)
@@ -185,7 +205,7 @@ def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
         process.wait()
         resumed += b"Going on after iteration" in process.stderr.read()
     assert resumed >= 10 // processes - 2
-    done = subprocess.run(run, cwd=killed, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(run, cwd=killed, **again)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = newest_run(whole), newest_run(killed)
     assert (one / "log.txt").read_bytes() == (two / "log.txt").read_bytes()
@@ -309,7 +329,14 @@ def test_two_processes_train_and_evaluate_each_sample_once(installed, root, tmp_
         python, root, "run.max_iters=4", "run.iters_per_inner_epoch=4", "run.num_workers=0"
     )[2:]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", module, *rest]
-    done = subprocess.run([str(python), *launcher], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [str(python), *launcher],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=WITHOUT_JAVA,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     run = newest_run(tmp_path)
     records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]

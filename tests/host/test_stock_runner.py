@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lavis.common.registry import registry
 from lavis.runners import RunnerBase
 from omegaconf import OmegaConf
 
@@ -23,7 +24,7 @@ from ealign_plugin.models import InstructBlip
 
 pytestmark = pytest.mark.slow
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model": {"arch": "ealign_instructblip", "model_type": "micro"},
     "datasets": {"ealign_micronews": {"world": {"articles": {"train": 12, "val": 2, "test": 4}}}},
     "run": {
@@ -77,7 +78,8 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def run(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """``run(max_iters=2)`` -> folder of a run by ``lavis.train``, its ``run`` section changed so."""
-
+    for kept in ("state", "paths"):  # of LAVIS's registry, which lasts as long as the process
+        monkeypatch.setitem(registry.mapping, kept, dict(registry.mapping[kept]))
     monkeypatch.setattr("ealign_plugin.task.find_java", lambda: None)  # METEOR takes ten seconds a context
 
     def start(**changes: Any) -> Path:
