@@ -20,8 +20,10 @@ import math
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +257,7 @@ class EalignRunner(RunnerIter):
             SystemExit: 128 + the number of a signal of `STOPPING`; a checkpoint was saved.
         """
         start = time.time()
-        with self._signals():
+        with self._signals(), self._failures_in_the_log():
             self._resume()
             if not self.evaluate_only:
                 with logging_redirect_tqdm(), self._bar() as bar:
@@ -263,9 +265,10 @@ class EalignRunner(RunnerIter):
                 best = self.store.best() if self.best_iters else None
                 if best:
                     logging.info("Testing the best weights, of iteration %d", best.iters)
+                    self.best_iters = best.iters  # an earlier one may be broken
                     load_weights(best.weights, self.unwrap_dist_model(self.model))
             self.evaluate(cur_epoch=self.best_iters or self.max_iters, skip_reload=True)
-        self._write_metrics()
+            self._write_metrics()
         logging.info("The run took %.0f s; its files are in %s", time.time() - start, self.folder)
 
     def _train(self, bar: tqdm[None]) -> None:
@@ -441,6 +444,20 @@ class EalignRunner(RunnerIter):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def _failures_in_the_log(self) -> Iterator[None]:
+        """What ends the run stands in console.log too, whichever process it is in."""
+        try:
+            yield
+        except Exception as error:
+            told = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            with suppress(OSError), open(self.folder / "console.log", "a", encoding="utf-8") as file:
+                file.write(f"{datetime.now()} [ERROR] rank {get_rank()}: {told}\n")
+            raise
+        finally:
+            with suppress(OSError):
+                Path(self.result_dir).rmdir()  # LAVIS makes it for tasks that save_result
+
     def _stop_here(self) -> None:
         """All processes agree that one of them was asked to stop."""
         self._save_checkpoint(self.done)
@@ -468,13 +485,16 @@ class EalignRunner(RunnerIter):
             checkpoint = find(path)
         if checkpoint is not None:
             self._load_checkpoint(checkpoint)
+        elif auto and any(self.store.folder.glob("iter_*")):
+            logging.warning("%s: no whole checkpoint in it, the run begins anew", self.store.folder)
         elif auto:
-            logging.info("run.resume: auto: no interrupted run of this config was found, this one is new")
+            logging.info("run.resume: auto: no checkpoint of this config was found, the run begins anew")
         self._cut_log()
 
     def _load_checkpoint(self, checkpoint: Checkpoint) -> None:
         for told in check_config(checkpoint, self._config()):
-            logging.warning("%s", told)
+            if is_main_process():
+                logging.warning("%s", told)
         model = self.unwrap_dist_model(self.model)
         values, ranks = self.store.load(checkpoint, model, self.optimizer)
         if "stream" not in ranks[0]:
@@ -486,8 +506,11 @@ class EalignRunner(RunnerIter):
         if len(ranks) == get_world_size():
             unpack_rng(ranks[get_rank()]["rng"])
         self.precision.load_state_dict(values["scaler"])
-        self.best_iters, self.ended = values["best_iters"], values["ended"]
-        self.best_metric = -math.inf if values["best_metric"] is None else values["best_metric"]
+        self.ended = values["ended"]
+        here = checkpoint.folder.parent.resolve() == self.store.folder.resolve()
+        if here and values["best_metric"] is not None:
+            # Another run's best checkpoint is not in this folder.
+            self.best_iters, self.best_metric = values["best_iters"], values["best_metric"]
         self.window.sums.update(values["window"])
         self.inner_epoch.sums.update(values["inner_epoch"])
         self.done = self.start_iters = checkpoint.iters
@@ -551,8 +574,12 @@ class EalignRunner(RunnerIter):
             return
         line = {"split": split_name, **stats}
         self.history.append(line)
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.folder / "log.txt"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"{path}: it cannot be written ({error.strerror}); make room there") from None
 
     @main_process
     def _write_metrics(self) -> None:
@@ -563,9 +590,6 @@ class EalignRunner(RunnerIter):
             "validation": [line for line in self.history if line["split"] in self.valid_splits],
         }
         write_whole(self.folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
-        result = self.folder / "result"
-        if result.is_dir() and not any(result.iterdir()):
-            result.rmdir()  # LAVIS makes it for tasks that save_result
 
 
 class _Stopped(SystemExit):

@@ -273,7 +273,7 @@ def test_without_an_interrupted_run_auto_begins_anew(make, caplog):
     runner = make(Task([0.1, 0.2, 0.3]), resume="auto")
     runner.train()
     assert runner.start_iters == 0
-    assert "run.resume: auto: no interrupted run of this config was found" in caplog.text
+    assert "run.resume: auto: no checkpoint of this config was found" in caplog.text
 
 
 def test_a_broken_newest_checkpoint_is_passed_over(make, caplog):

@@ -281,9 +281,12 @@ def _first_whole(checkpoints: Iterable[Checkpoint], names: Sequence[str] | None 
 
 
 def _by_metric(by_age: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Those with a metric, the highest first, of equal ones the older first."""
-    measured = [checkpoint for checkpoint in reversed(by_age) if checkpoint.metric is not None]
-    return sorted(measured, key=lambda checkpoint: checkpoint.metric or 0.0, reverse=True)
+    """Those with a metric, the highest first, of equal ones the older first.
+
+    Of an iteration the newest: the older one was broken when the run went on before it.
+    """
+    measured = {c.iters: c for c in reversed(by_age) if c.metric is not None}
+    return sorted(measured.values(), key=lambda checkpoint: checkpoint.metric or 0.0, reverse=True)
 
 
 def _found(path: str | Path, best: bool, names: Sequence[str] | None) -> Checkpoint:
@@ -411,9 +414,8 @@ def _set_optimizer(
         state.setdefault(numbers[parameter], {})[key] = value
     groups = []
     for before, group in zip(saved["groups"], _groups(model, optimizer), strict=True):
-        # JSON knows no tuples; AdamW's betas are one.
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in before.items()}
-        groups.append({**values, "params": [numbers[name] for name in group["params"]]})
+        # Today's options hold: whoever changed a rate on the way wants it.
+        groups.append({**before, **group, "params": [numbers[name] for name in group["params"]]})
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

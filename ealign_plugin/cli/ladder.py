@@ -44,7 +44,7 @@ FIGURES = (
 PUBLISHED = ("bleu4", "meteor", "rouge", "cider", "entity_precision", "entity_recall")
 PUBLISHED_CIDER = "published CIDEr (NYTimes800k)"
 SOURCE = "EAMA v5 (arXiv 2402.19404), NYTimes800k"
-DONE = "done.json"
+DONE, METRICS = "done.json", "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ def finished(folder: Path, fingerprint: str) -> Result | None:
     try:
         done = json.loads((folder / DONE).read_text(encoding="utf-8"))
         run = folder / done["run"]
-        if done["fingerprint"] == fingerprint and (run / "metrics.json").is_file():
+        if done["fingerprint"] == fingerprint and (run / METRICS).is_file():
             return Result(run, done["figures"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -283,17 +283,17 @@ def run_rung(
     from ealign_plugin.shards.write import write_whole
 
     folder = out / rung.name
-    before = set(run_folders(folder))
+    before = {path for path in run_folders(folder) if (path / METRICS).is_file()}  # others go on
     code = run(command(rung, rungs, results, folder, options))
     made = [path for path in run_folders(folder) if path not in before]
-    if code or not made or not (made[-1] / "metrics.json").is_file():
+    if code or not made or not (made[-1] / METRICS).is_file():
         log = f"its log is {made[-1] / 'console.log'}" if made else "what it printed stands above"
         raise UserError(
             f"rung {rung.name} ({rung.path}): ended with exit code {code}"
             f"{'' if code else ' and left no metrics.json'}; {log}; once that is mended, the same command "
             "goes on with this rung"
         )
-    result = Result(made[-1], figures_of(made[-1] / "metrics.json", rung))
+    result = Result(made[-1], figures_of(made[-1] / METRICS, rung))
     done = {
         "fingerprint": fingerprint,
         "run": str(made[-1].relative_to(folder)),
@@ -318,7 +318,7 @@ def command(
     if rung.only_evaluates:
         module, begin = "lavis.evaluate", starts[rung.start]
         checkpoint = ["--checkpoint", str(weights_of(results[rung.start].run))]
-    values = [*options, f"run.output_dir={quoted(folder)}"]
+    values = [*options, f"run.output_dir={quoted(folder)}", "run.resume=auto"]
     if begin:
         values += ["model.load_finetuned=true", f"model.finetuned={quoted(weights_of(results[begin].run))}"]
     return [sys.executable, "-m", module, "--cfg-path", str(rung.path), *checkpoint, "--options", *values]

@@ -23,6 +23,9 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\..*")
     warnings.filterwarnings("ignore", message=r".*pin_memory.*no accelerator.*")
     warnings.filterwarnings("ignore", message=r".*pkg_resources.*")
+    # FSDP2 of a layer whose output is a view, and torch's checkpoint reader in a process alone.
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module.*view.*")
+    warnings.filterwarnings("ignore", message=r"torch\.distributed is disabled.*")
     # Loaders fork after tokenizers were used; without this they print a paragraph a worker.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():  # a progress bar in a log file is one line each time it moves

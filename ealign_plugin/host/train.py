@@ -130,6 +130,7 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
     from lavis.common.registry import registry
 
     from ealign_plugin.host.environment import write_environment
+    from ealign_plugin.host.run_folder import unwritable
 
     seed = int(cfg.run_cfg.seed) + cfg.run_cfg.rank
     setup_logger()
@@ -143,8 +144,11 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
     seed_all(seed)
     model = task.build_model(cfg)
     if cfg.run_cfg.rank == 0:
-        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
-        write_environment(folder)
+        try:
+            (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+            write_environment(folder)
+        except OSError as error:
+            raise unwritable(str(folder.parent), folder, error.strerror or str(error)) from error
         log.info("this run writes to %s", folder)
     runner_class = registry.get_runner_class(cfg.run_cfg.runner)
     runner_class(cfg=cfg, job_id=folder.name, task=task, model=model, datasets=datasets).train()

@@ -167,7 +167,7 @@ class TrainingBatches:
                     "or start anew from the weights (model.load_finetuned and model.finetuned)"
                 )
             moved.append(told)
-        if moved:
+        if moved and rank == 0:
             logging.warning("%s: the training data go on with their next epoch", "; ".join(moved))
         for name, state in self._states.items():
             sources = [record["sources"][name] for record in records]

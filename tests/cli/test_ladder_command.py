@@ -126,6 +126,7 @@ class Runs:
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
         self.fail: set[str] = set()
+        self.again: dict[str, Path] = {}  # where a rung goes on
         self.code = 1
         self.taken = 0
 
@@ -134,7 +135,8 @@ class Runs:
         name = self.names[-1]
         values = OmegaConf.from_dotlist(command[command.index("--options") + 1 :])
         folder = Path(values.run.output_dir) / "ealign_news_captioning" / f"run{len(self.commands):03}"
-        folder.mkdir(parents=True)
+        folder = self.again.get(name, folder)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "console.log").write_text("")
         if name in self.fail:
             return self.code
@@ -208,20 +210,21 @@ def test_a_rung_starts_from_the_best_weights_of_another_or_evaluates_them(start,
         for number, name in enumerate(("first", "second"), 1)
     }
     output = f'run.output_dir="{tmp_path}/out/%s"'
+    auto = "run.resume=auto"
     assert first[1:] == [
         *("-m", "lavis.train", "--cfg-path", str(folder / "1_first.yaml")),
-        *("--options", "run.seed=1", output % "first"),
+        *("--options", "run.seed=1", output % "first", auto),
     ]
     begin = ["model.load_finetuned=true", f'model.finetuned="{best["first"]}"']
     assert second[1:] == [
         *("-m", "lavis.train", "--cfg-path", str(folder / "2_second.yaml")),
-        *("--options", "run.seed=1", output % "second", *begin),
+        *("--options", "run.seed=1", output % "second", auto, *begin),
     ]
     # What the second did not train is not in its checkpoint: the third needs what the second began with.
     assert third[1:] == [
         *("-m", "lavis.evaluate", "--cfg-path", str(folder / "10_third.yaml")),
         *("--checkpoint", str(best["second"])),
-        *("--options", "run.seed=1", output % "third", *begin),
+        *("--options", "run.seed=1", output % "third", auto, *begin),
     ]
 
 
@@ -372,3 +375,14 @@ def test_the_command_as_a_user_types_it(folder, tmp_path, monkeypatch, runs):
 
 def test_the_exit_code_of_a_real_process_is_passed_on():
     assert run_process([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+def test_a_rung_that_was_interrupted_may_end_in_the_folder_that_it_began(start, runs, tmp_path):
+    runs.fail = {"second"}
+    with pytest.raises(UserError, match="rung second"):
+        start()
+    (begun,) = (tmp_path / "out" / "second").glob("*/run*")
+    runs.fail, runs.again = set(), {"second": begun}
+    assert start() == ["second", "third", "fourth"]
+    done = json.loads((tmp_path / "out" / "second" / "done.json").read_text())
+    assert done["run"] == str(begun.relative_to(tmp_path / "out" / "second"))
