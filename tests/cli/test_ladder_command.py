@@ -383,6 +383,6 @@ def test_a_rung_that_was_interrupted_may_end_in_the_folder_that_it_began(start, 
         start()
     (begun,) = (tmp_path / "out" / "second").glob("*/run*")
     runs.fail, runs.again = set(), {"second": begun}
-    assert start() == ["second", "third", "fourth"]
+    assert start() == ["first", "second", "second", "third", "fourth"]
     done = json.loads((tmp_path / "out" / "second" / "done.json").read_text())
     assert done["run"] == str(begun.relative_to(tmp_path / "out" / "second"))
