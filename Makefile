@@ -2,8 +2,8 @@
 # make test    all tests
 # make test-ray  the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
 # make test-smol the model type smol with its pretrained weights (installs requirements-smol.lock first)
-# make test-latest  all tests beside the newest transformers, in .venv-latest (requirements-latest.lock over
-#              requirements.lock)
+# make test-latest  the tests beside the newest transformers, but those of interruptions, in .venv-latest
+#              (requirements-latest.lock over requirements.lock)
 # make lint    ruff and mypy
 # make bench   every script in projects/benchmarks
 # make clean   removes both environments, builds and caches; keeps output/
@@ -15,6 +15,7 @@ CONFIG ?= projects/ealign/train.yaml
 VENV := .venv
 LOCKS := requirements.lock
 LATEST := .venv-latest
+SELECT :=
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
@@ -27,7 +28,7 @@ train: $(STAMP)
 	$(PY) -m lavis.train --cfg-path $(CONFIG)
 
 test: $(STAMP)
-	$(PY) -m pytest
+	$(PY) -m pytest $(SELECT)
 
 test-ray: $(STAMP)
 	$(PIP) install --no-deps -r requirements-ray.lock
@@ -38,7 +39,8 @@ test-smol: $(STAMP)
 	$(PY) -m pytest tests/models/test_smol.py
 
 test-latest:
-	@$(MAKE) --no-print-directory test VENV=$(LATEST) LOCKS="requirements.lock requirements-latest.lock"
+	@$(MAKE) --no-print-directory test VENV=$(LATEST) LOCKS="requirements.lock requirements-latest.lock" \
+		SELECT="-m 'not interruption'"
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

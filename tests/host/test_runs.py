@@ -129,6 +129,7 @@ def test_evaluation_of_the_best_checkpoint_repeats_the_test(runs, installed, roo
     assert not (again / "checkpoints").exists()
 
 
+@pytest.mark.interruption
 def test_an_evaluation_killed_in_the_middle_goes_on_by_the_same_command(runs, installed, root, tmp_path):
     run, _ = runs("editable")
     again = ["run.batch_size_eval=1", "run.num_beams=4"]
@@ -171,6 +172,7 @@ def journal_lines(folder: Path) -> int:
 OFTEN = ["run.log_freq=1", "run.save_freq=1", "run.resume=auto"]
 
 
+@pytest.mark.interruption
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
     processes, installed, root, tmp_path
@@ -241,6 +243,7 @@ def family(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.interruption
 def test_a_rank_that_dies_takes_the_job_down_with_the_cause_in_the_log(installed, root, tmp_path):
     run = launched(
         command(installed("editable"), root, "run.max_iters=5000", "run.iters_per_inner_epoch=5000"), 2
@@ -270,6 +273,7 @@ def rank_of(pid: int) -> str:
     return ""
 
 
+@pytest.mark.interruption
 def test_preempted_a_run_saves_and_goes_on(installed, root, tmp_path):
     options = ["run.max_iters=400", "run.iters_per_inner_epoch=400", "run.resume=auto", "run.log_freq=1"]
     process = subprocess.Popen(

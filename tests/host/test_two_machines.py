@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 
 SMALL = [
     "datasets.ealign_micronews.world.articles.train=12",
