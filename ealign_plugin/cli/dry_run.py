@@ -34,8 +34,7 @@ from ealign_plugin.entities import load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config_file import raise_all
 from ealign_plugin.host.distributed import find_place
-from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE
-from ealign_plugin.micronews.make import _found as found_micronews
+from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
 from ealign_plugin.models import smol, weights
 from ealign_plugin.models.base import CONFIGS, NewsModel, shapes_only, values
 from ealign_plugin.models.estimate import STAND_IN, Estimate, estimate, parameters, reading_of
@@ -359,7 +358,7 @@ def read_micronews(builder: MicroNewsBuilder, found: DataSet) -> None:
     ner = load_ner(world.ner)
     found.ner = ner.name
     options = {"recipe": RECIPE, "articles": dict(world.articles), "seed": world.seed, "size": world.size}
-    made = found_micronews(folder, options, {"name": ner.name, "version": ner.version})
+    made = existing(folder, options, {"name": ner.name, "version": ner.version})
     found.place = str(folder) if made else f"{folder}: will be made (about a minute)"
     found.samples = {split: PHOTOS_PER_ARTICLE * count for split, count in world.articles.items()}
 

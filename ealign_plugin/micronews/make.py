@@ -62,7 +62,7 @@ def make_micronews(
     recognizer = load_ner(ner)
     options = {"recipe": RECIPE, "articles": dict(articles), "seed": seed, "size": size}
     found_by = {"name": recognizer.name, "version": recognizer.version}
-    if found := _found(folder, options, found_by):
+    if found := existing(folder, options, found_by):
         return found
 
     total = sum(articles.values()) * PHOTOS_PER_ARTICLE
@@ -84,7 +84,7 @@ def make_micronews(
                 for split, count in articles.items()
             }
         write_index(part, rows, source="micronews", ner=found_by, options=options)
-        if found := _found(folder, options, found_by):  # another process was faster, and may be reading
+        if found := existing(folder, options, found_by):  # another process was faster, and may be reading
             return found
         _replace(folder, part, scaffold / "old")
     finally:
@@ -102,7 +102,7 @@ def _check_options(articles: Mapping[str, int], size: int) -> None:
         raise UserError(f"world.size: a number of pixels was expected, found {size!r}")
 
 
-def _found(folder: Path, options: Mapping[str, object], ner: Mapping[str, str]) -> ShardIndex | None:
+def existing(folder: Path, options: Mapping[str, object], ner: Mapping[str, str]) -> ShardIndex | None:
     """What the folder holds already, where it is what would be made; None where it may be made (again).
 
     Raises:
