@@ -21,13 +21,11 @@ CONFIG, FINISHED, LOCK, LATEST = "config.yaml", "metrics.json", ".lock", "latest
 _held: dict[Path, IO[str]] = {}  # the locks of this process, until it ends
 
 
-def make_run_folder(
-    output_dir: str, task: str, now: datetime, *, go_on_with: str | None = None, link: bool = True
-) -> Path:
+def make_run_folder(output_dir: str, task: str, now: datetime, go_on_with: str | None = None) -> Path:
     """Create and return ``<output_dir>/<task>/2026-11-23_14-05-09``, with -2, -3 ... where that is taken.
 
-    With ``link`` the link ``latest`` beside it then points to it. With ``go_on_with``, the text of a resolved
-    config, the newest interrupted run's folder of this config is returned, if there is one.
+    With ``go_on_with``, the text of a resolved config, the newest interrupted run's folder of this config is
+    returned, if there is one.
 
     LAVIS puts a relative ``output_dir`` into site-packages, and names runs by ten minutes, so that they
     overwrite each other.
@@ -53,12 +51,15 @@ def make_run_folder(
     if not os.access(folder, os.W_OK | os.X_OK):
         raise unwritable(output_dir, folder, "no permission to write")
     lock(folder)
-    if link:
-        with contextlib.suppress(OSError):  # a convenience, and not every disk has links
-            new = parent / f".{LATEST}.{os.getpid()}"
-            new.symlink_to(folder.name)
-            os.replace(new, parent / LATEST)
     return folder
+
+
+def link_latest(folder: Path) -> None:
+    """Let the link ``latest`` beside the folder point to it."""
+    with contextlib.suppress(OSError):  # a convenience, and not every disk has links
+        new = folder.parent / f".{LATEST}.{os.getpid()}"
+        new.symlink_to(folder.name)
+        os.replace(new, folder.parent / LATEST)
 
 
 def interrupted(parent: Path, config: str) -> Path | None:

@@ -86,13 +86,8 @@ def run_folder(cfg: HostConfig, resolved: str) -> Iterator[Path]:
     if run.rank == 0:
         go_on = goes_on(run.runner) and (run.evaluate or run.get("resume") == "auto")
         try:
-            made = str(
-                make_run_folder(
-                    *(run.output_dir, run.task, datetime.now()),
-                    go_on_with=resolved if go_on else None,
-                    link=not run.evaluate,  # the newest that was trained
-                )
-            )
+            config = resolved if go_on else None
+            made = str(make_run_folder(run.output_dir, run.task, datetime.now(), config))
         except UserError as error:
             made = f"error {error}"  # the others wait for an answer too
     made = from_first(made)
@@ -130,7 +125,7 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
     from lavis.common.registry import registry
 
     from ealign_plugin.host.environment import write_environment
-    from ealign_plugin.host.run_folder import unwritable
+    from ealign_plugin.host.run_folder import link_latest, unwritable
 
     seed = int(cfg.run_cfg.seed) + cfg.run_cfg.rank
     setup_logger()
@@ -147,6 +142,8 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
         try:
             (folder / "config.yaml").write_text(resolved, encoding="utf-8")
             write_environment(folder)
+            if not cfg.run_cfg.evaluate:
+                link_latest(folder)
         except OSError as error:
             raise unwritable(str(folder.parent), folder, error.strerror or str(error)) from error
         log.info("this run writes to %s", folder)

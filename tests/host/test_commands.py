@@ -96,7 +96,7 @@ def test_a_run_that_fails_early_leaves_no_folder(config, tmp_path, monkeypatch, 
         (["--cfg-path", "run.yaml", "--options", "run.sead=1"], "did you mean 'seed'?"),
         (
             ["--cfg-path", "run.yaml", "--options", "run.output_dir=run.yaml/x"],
-            "error: run.output_dir: run.yaml/x",
+            "error: run.yaml: run.output_dir: run.yaml/x: run.yaml is a file, expected a folder",
         ),
         (["--cfg-path", "run.yaml", "--options", "model.model_type=huge"], "unknown type 'huge'"),
     ],

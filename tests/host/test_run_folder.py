@@ -5,7 +5,14 @@ from datetime import datetime
 import pytest
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.run_folder import CONFIG, FINISHED, discard_if_empty, make_run_folder, unlock
+from ealign_plugin.host.run_folder import (
+    CONFIG,
+    FINISHED,
+    discard_if_empty,
+    link_latest,
+    make_run_folder,
+    unlock,
+)
 
 NOON = datetime(2026, 11, 23, 12, 0, 5)
 
@@ -67,8 +74,7 @@ def test_without_being_asked_a_run_begins_anew(tmp_path):
     assert make_run_folder(str(tmp_path), "task", NOON).name.endswith("-2")
 
 
-def test_the_link_latest_points_to_the_newest_trained_run(tmp_path):
-    make_run_folder(str(tmp_path), "task", NOON)
-    newest = make_run_folder(str(tmp_path), "task", NOON)
-    make_run_folder(str(tmp_path), "task", NOON, link=False)
+def test_the_link_latest_points_to_the_newest(tmp_path):
+    for _ in range(2):
+        link_latest(newest := make_run_folder(str(tmp_path), "task", NOON))
     assert (tmp_path / "task" / "latest").resolve() == newest
