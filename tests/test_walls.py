@@ -22,7 +22,7 @@ BELOW = {
     "models": {"host", "errors"},
     "inference": {"alignment", "entities", "news", "errors"},
     "journal": {"shards", "errors"},
-    "checkpoints": {"shards", "errors"},
+    "checkpoints": {"shards", "host", "errors"},
     "parallel": {"errors"},
 }
 # The registered classes and the command line are the top floor: they may import every room below.

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch.distributed as dist
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.distributed import gathered
 
 T = TypeVar("T")
 
@@ -20,21 +21,13 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def of_all(value: T) -> list[T]:
-    """The value of each process."""
-    values = [value] * world_size()
-    if len(values) > 1:
-        dist.all_gather_object(values, value)
-    return values
-
-
 def everywhere(work: Callable[[], T]) -> T:
     """Work on every process; where it fails on one, all of them raise, so that none waits for another."""
     try:
         result, failure = work(), None
     except Exception as error:
         failure = error
-    messages = of_all(None if failure is None else str(failure) or type(failure).__name__)
+    messages = gathered(None if failure is None else str(failure) or type(failure).__name__)
     if failure is not None:
         raise failure
     for message in messages:
@@ -46,4 +39,4 @@ def everywhere(work: Callable[[], T]) -> T:
 def from_first(work: Callable[[], T]) -> T:
     """The result of the first process, the only one that works."""
     result = everywhere(lambda: work() if this_rank() == 0 else None)
-    return of_all(result)[0]  # type: ignore[return-value]
+    return gathered(result)[0]

@@ -35,8 +35,9 @@ from ealign_plugin.checkpoints.manifest import (
     read_json,
     versions,
 )
-from ealign_plugin.checkpoints.processes import everywhere, from_first, of_all, this_rank, world_size
+from ealign_plugin.checkpoints.processes import everywhere, from_first, this_rank, world_size
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.distributed import gathered
 from ealign_plugin.shards.write import PART, whole, write_whole
 
 
@@ -90,7 +91,7 @@ class CheckpointStore:
         tensors, state = _optimizer_state(model, optimizer)
         if not sharded:
             tensors = _gathered(tensors)
-        state |= {"values": dict(values), "ranks": of_all(dict(per_rank))}
+        state |= {"values": dict(values), "ranks": gathered(dict(per_rank))}
         record = {
             **{"config": {}, "data": None, "revision": None},
             **manifest,
@@ -502,7 +503,7 @@ def _write_shards(part: Path, tensors: dict[str, Tensor]) -> dict[str, dict[str,
         except OSError as error:
             raise _unwritable(folder, error) from None
 
-    return {name: row for own in of_all(everywhere(rows)) for name, row in own.items()}
+    return {name: row for own in gathered(everywhere(rows)) for name, row in own.items()}
 
 
 def _distributed_checkpoint() -> Any:
