@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ealign_plugin.alignment.context import NEED_SELECTION, ORACLES, check_strategy
@@ -29,9 +29,9 @@ from ealign_plugin.alignment.instructions import Templates
 from ealign_plugin.checkpoints import FOLDER, weights_of
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
-from ealign_plugin.inference import OPTIONS, FirstPass, InferenceOptions, TwoPasses
+from ealign_plugin.inference import OPTIONS, FirstPass, InferenceOptions, TwoPasses, main_context
 from ealign_plugin.news import NewsSample, Sentence
-from ealign_plugin.shards.images import MAX_PIXELS, open_image
+from ealign_plugin.shards.images import open_image
 from ealign_plugin.shards.index import ShardIndex
 
 if TYPE_CHECKING:
@@ -163,11 +163,12 @@ class NewsCaptioner:
             cfg = loaded(cfg_path, [])
         # All that can be wrong before what may take minutes.
         run = {name: cfg.run_cfg[name] for name in OPTIONS if name in cfg.run_cfg}
+        usable = [name for name in cfg.run_cfg.get("contexts") or () if name not in ORACLES]
         parts = {
             "image_processor": _image_processor(cfg, cfg_path),
             "templates": _templates(cfg, cfg_path),
             "options": InferenceOptions(**{**run, **options}),
-            "context": _main_context(cfg.run_cfg.get("contexts") or ()),
+            "context": main_context(usable or ["refined"]),
             "ner": ner if isinstance(ner, NamedEntityRecognizer) else load_ner(ner or _ner_name(cfg)),
         }
         model = model_class(cfg).from_config(cfg.model_cfg)
@@ -345,25 +346,13 @@ def _scored(sample: NewsSample, found: FirstPass) -> tuple[ScoredSentence, ...]:
 
 def _picture(image: Any, name: str, size: int | None) -> Image.Image:
     """A picture in RGB, upright, on white."""
-    if isinstance(image, bytes | str | os.PathLike):
-        return open_image(image, name if isinstance(image, bytes) else f"{name} {image}", size)
-    if not isinstance(image, Image.Image):
-        raise UserError(
-            f"{name}: a PIL picture, or a file's path or bytes, was expected, found {type(image).__name__}"
-        )
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(
-            f"{name}: the picture has {image.width}×{image.height} pixels, at most {MAX_PIXELS:,} are read; "
-            "make it smaller"
-        )
-    try:  # PIL decodes a file when its pixels are first asked for
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            ground = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(ground, image.convert("RGBA"))
-        return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{name}: the picture cannot be read ({error})") from None
+    if isinstance(image, bytes | Image.Image):
+        return open_image(image, name, size)
+    if isinstance(image, str | os.PathLike):
+        return open_image(image, f"{name} {image}", size)
+    raise UserError(
+        f"{name}: a PIL picture, or a file's path or bytes, was expected, found {type(image).__name__}"
+    )
 
 
 def _paragraphs(article: Any, name: str) -> tuple[str, ...]:
@@ -390,12 +379,6 @@ def _strategy(context: str) -> str:
             "choose another, such as 'refined'"
         )
     return check_strategy(context)
-
-
-def _main_context(contexts: Sequence[str]) -> str:
-    """``refined`` where the run compared it, else the first that needs no reference."""
-    usable = [name for name in contexts if name not in ORACLES]
-    return "refined" if "refined" in usable or not usable else usable[0]
 
 
 # The files of a run

@@ -166,3 +166,8 @@ class TwoPasses:
             repetition_penalty=self.options.repetition_penalty,
             length_penalty=self.options.length_penalty,
         )
+
+
+def main_context(contexts: Sequence[str]) -> str:
+    """The context that stands for a run: ``refined`` where it is evaluated, else the first."""
+    return "refined" if "refined" in contexts else contexts[0]

@@ -54,7 +54,7 @@ from ealign_plugin.evaluation import (
 )
 from ealign_plugin.host.distributed import gathered
 from ealign_plugin.host.registration import registered
-from ealign_plugin.inference import OPTIONS, FirstPass, InferenceOptions, TwoPasses
+from ealign_plugin.inference import OPTIONS, FirstPass, InferenceOptions, TwoPasses, main_context
 from ealign_plugin.journal import Journal, Record
 from ealign_plugin.news import NewsSample
 from ealign_plugin.shards.write import write_whole
@@ -511,11 +511,6 @@ class Row:
 
 def _photos(count: int) -> str:
     return f"{count} photo{'s' * (count != 1)}"
-
-
-def main_context(contexts: Sequence[str]) -> str:
-    """The context that stands for a run: ``refined`` where it is evaluated, else the first."""
-    return "refined" if "refined" in contexts else contexts[0]
 
 
 def fingerprint(model: torch.nn.Module) -> str:

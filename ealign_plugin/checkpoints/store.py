@@ -35,9 +35,8 @@ from ealign_plugin.checkpoints.manifest import (
     read_json,
     versions,
 )
-from ealign_plugin.checkpoints.processes import everywhere, from_first, this_rank, world_size
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.distributed import gathered
+from ealign_plugin.host.distributed import everywhere, from_first, gathered, rank, world_size
 from ealign_plugin.shards.write import PART, whole, write_whole
 
 
@@ -87,10 +86,10 @@ class CheckpointStore:
             UserError: it cannot be written. All processes raise it, the earlier checkpoints stay as they
                 were and nothing else is left behind.
         """
-        weights = _gathered(_trained(model))
+        weights = _whole_tensors(_trained(model))
         tensors, state = _optimizer_state(model, optimizer)
         if not sharded:
-            tensors = _gathered(tensors)
+            tensors = _whole_tensors(tensors)
         state |= {"values": dict(values), "ranks": gathered(dict(per_rank))}
         record = {
             **{"config": {}, "data": None, "revision": None},
@@ -115,7 +114,7 @@ class CheckpointStore:
                 record["files"] |= _write_shards(folder, tensors)
             from_first(lambda: write(folder))
         except UserError as error:
-            if part is not None and this_rank() == 0:
+            if part is not None and rank() == 0:
                 shutil.rmtree(part, ignore_errors=True)
             raise UserError(f"checkpoint of iteration {iters}: {error}") from None
 
@@ -449,12 +448,12 @@ def _optimizer_state(
     return tensors, {"groups": _groups(model, optimizer), "plain": plain, "tensors": shapes}
 
 
-def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the first process whole tensors on the CPU, on others nothing. Collective."""
     found = {}
     for name, tensor in tensors.items():
         full = tensor.full_tensor() if _is_sharded(tensor) else tensor
-        if this_rank() == 0:
+        if rank() == 0:
             found[name] = full.detach().cpu().contiguous()
     return found
 
@@ -481,7 +480,7 @@ def _write_shards(part: Path, tensors: dict[str, Tensor]) -> dict[str, dict[str,
     def look() -> None:
         if not part.is_dir():
             raise UserError(
-                f"{part}: process {this_rank()} on {platform.node()} does not see it; set run.output_dir to "
+                f"{part}: process {rank()} on {platform.node()} does not see it; set run.output_dir to "
                 "a folder that all machines share"
             )
 
@@ -496,9 +495,9 @@ def _write_shards(part: Path, tensors: dict[str, Tensor]) -> dict[str, dict[str,
 
     def rows() -> dict[str, dict[str, Any]]:
         try:
-            if this_rank() == 0:
+            if rank() == 0:
                 _sync(folder)
-            own = sorted(path.name for path in folder.glob(f"shard-{this_rank() + 1:05d}-*"))
+            own = sorted(path.name for path in folder.glob(f"shard-{rank() + 1:05d}-*"))
             return file_rows(part, [f"{SHARDS}/{name}" for name in own])
         except OSError as error:
             raise _unwritable(folder, error) from None

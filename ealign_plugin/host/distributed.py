@@ -6,15 +6,17 @@ LAVIS's init_distributed_mode forces nccl and ``torch.cuda.set_device``, replace
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 
 from ealign_plugin.errors import UserError
+
+T = TypeVar("T")
 
 RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
 
@@ -120,19 +122,40 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def from_first(value: str | None) -> str:
-    """What the first process passes, in every process."""
-    box = [value]
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast_object_list(box, src=0)
-    assert box[0] is not None
-    return box[0]
+def rank() -> int:
+    """Of this process; 0 where it is alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gathered(value: Any) -> list[Any]:
     """What each process passes, in order of rank, in every process."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    values: list[Any] = [value] * world_size()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
     return values
+
+
+def everywhere(work: Callable[[], T]) -> T:
+    """Work on every process; where it fails on one, all of them raise, so that none waits for another."""
+    try:
+        result, failure = work(), None
+    except Exception as error:
+        failure = error
+    messages = gathered(None if failure is None else str(failure) or type(failure).__name__)
+    if failure is not None:
+        raise failure
+    for message in messages:
+        if message is not None:
+            raise UserError(message)
+    return result
+
+
+def from_first(work: Callable[[], T]) -> T:
+    """The result of the first process, the only one that works."""
+    result = everywhere(lambda: work() if rank() == 0 else None)
+    return gathered(result)[0]

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from ealign_plugin.errors import UserError
 from ealign_plugin.host.command_line import parse
 from ealign_plugin.host.compat import check_host, import_error
 from ealign_plugin.host.config_file import read_config
@@ -82,18 +81,10 @@ def run_folder(cfg: HostConfig, resolved: str) -> Iterator[Path]:
     from ealign_plugin.host.distributed import from_first
     from ealign_plugin.host.run_folder import discard_if_empty, make_run_folder, unlock
 
-    run, made = cfg.run_cfg, ""
-    if run.rank == 0:
-        go_on = goes_on(run.runner) and (run.evaluate or run.get("resume") == "auto")
-        try:
-            config = resolved if go_on else None
-            made = str(make_run_folder(run.output_dir, run.task, datetime.now(), config))
-        except UserError as error:
-            made = f"error {error}"  # the others wait for an answer too
-    made = from_first(made)
-    if made.startswith("error "):
-        raise UserError(made.removeprefix("error "))
-    folder = Path(made)
+    run = cfg.run_cfg
+    go_on = goes_on(run.runner) and (run.evaluate or run.get("resume") == "auto")
+    config = resolved if go_on else None
+    folder = from_first(lambda: make_run_folder(run.output_dir, run.task, datetime.now(), config))
     try:
         yield folder
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -17,11 +17,13 @@ MAX_PIXELS = 50_000_000
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
-def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | None = None) -> Image.Image:
+def open_image(
+    content: bytes | str | os.PathLike[str] | Image.Image, name: str, size: int | None = None
+) -> Image.Image:
     """Open a picture as RGB, upright, on white; its size is read from the header before it is decoded.
 
     Args:
-        content: The file's bytes, or its path.
+        content: The file's bytes, or its path; or a picture that is open already, which stays as it is.
         name: How an error calls it.
         size: A JPEG may be decoded at a fraction of its size, no smaller than this; whole where None.
 
@@ -29,17 +31,18 @@ def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | N
         UserError: it is no picture, is cut off, or is larger than `MAX_PIXELS`.
     """
     try:
-        source = io.BytesIO(content) if isinstance(content, bytes) else content
-        with Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")) as image:
+        with _opened(content) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(
                     f"{name}: the picture has {image.width}×{image.height} pixels, "
                     f"at most {MAX_PIXELS:,} are read; make it smaller"
                 )
-            if size is not None:
+            if size is not None and image is not content:
                 image.draft("RGB", (size, size))
             with _cut_off_is_an_error():
                 image.load()
+            if image is content:
+                image = image.copy()
             with suppress(Exception):  # a broken EXIF block makes no broken picture
                 ImageOps.exif_transpose(image, in_place=True)
             if image.has_transparency_data:
@@ -52,6 +55,15 @@ def open_image(content: bytes | str | os.PathLike[str], name: str, size: int | N
         raise UserError(f"{name}: it is no picture in a known format") from None
     except Exception as error:  # of whatever type: struct.error, TypeError ... escape Pillow on broken files
         raise UserError(f"{name}: the picture cannot be read ({error})") from None
+
+
+def _opened(
+    content: bytes | str | os.PathLike[str] | Image.Image,
+) -> AbstractContextManager[Image.Image]:
+    if isinstance(content, Image.Image):
+        return nullcontext(content)
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    return Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"))
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def test_alone_needs_no_group():
     run_cfg = OmegaConf.create({"device": "cpu"})
     join(run_cfg, env={})
     assert dict(run_cfg) == {"device": "cpu", "distributed": False, "rank": 0, "world_size": 1, "gpu": None}
-    assert from_first("value") == "value"
+    assert from_first(lambda: "value") == "value"
 
 
 PROCESS = """
@@ -62,7 +62,8 @@ run_cfg = OmegaConf.create({"device": "cpu", "dist_url": "env://", "dist_timeout
 join(run_cfg)
 total = torch.tensor([run_cfg.rank + 1])
 dist.all_reduce(total)
-print(dist.get_backend(), run_cfg.world_size, run_cfg.gpu, int(total), from_first(f"from {run_cfg.rank}"))
+told = from_first(lambda: f"from {run_cfg.rank}")
+print(dist.get_backend(), run_cfg.world_size, run_cfg.gpu, int(total), told)
 leave()
 """
 
