@@ -7,7 +7,7 @@ paragraphs; sentences and entities are spans into it, so a stored record cannot 
     sentences    (Sentence("Ana Ruiz spoke in Oslo.", paragraph=0, start=0,  entities=(Ana Ruiz, Oslo)),
                   Sentence("It rained.",              paragraph=0, start=24, entities=()))
 
-A sample that a reader has just read has paragraphs and no sentences; `ealign_plugin.shards.annotate`
+A sample that a reader has just read has paragraphs and no sentences; `ealign_plugin.data.prepare.annotate`
 fills in sentences and entities.
 """
 

@@ -27,23 +27,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ealign_plugin.alignment.instructions import TASKS
-from ealign_plugin.builders import MicroNewsBuilder, NewsBuilder
-from ealign_plugin.checkpoints import weights_of
+from ealign_plugin.alignment.mixture import TASKS
+from ealign_plugin.data.shards.index import ShardIndex
+from ealign_plugin.data.streams.batches import check_weights
+from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
+from ealign_plugin.distributed import find_rank_info
 from ealign_plugin.entities import load_ner
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.config_file import raise_all
-from ealign_plugin.host.distributed import find_place
 from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
-from ealign_plugin.models import smol, weights
-from ealign_plugin.models.base import CONFIGS, NewsModel, shapes_only, values
-from ealign_plugin.models.estimate import STAND_IN, Estimate, estimate, parameters, reading_of
+from ealign_plugin.models.base import CONFIGS, NewsModel, values
+from ealign_plugin.models.cost.estimate import Estimate, estimate
+from ealign_plugin.models.cost.shapes import STAND_IN, parameters, reading_of
 from ealign_plugin.models.instructblip import lavis_files
-from ealign_plugin.models.parts import check_metadata, parameter_groups
-from ealign_plugin.shards.batches import check_weights
-from ealign_plugin.shards.index import ShardIndex
-from ealign_plugin.shards.stream import TaskMixer, task_quota
-from ealign_plugin.task import NewsCaptioning
+from ealign_plugin.models.meta import shapes_only
+from ealign_plugin.models.weights import smol
+from ealign_plugin.models.weights.checkpoint import check_metadata
+from ealign_plugin.models.weights.hub import fetch, shards
+from ealign_plugin.models.weights.loading import match_names
+from ealign_plugin.registered.builders import MicroNewsBuilder, NewsBuilder
+from ealign_plugin.registered.task import NewsCaptioning
+from ealign_plugin.training.checkpoints.store import weights_of
+from ealign_plugin.training.optimizer import parameter_groups
+from ealign_plugin.validation import raise_all
 
 if TYPE_CHECKING:
     from ealign_plugin.host.config import HostConfig
@@ -81,7 +86,7 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
     Raises:
         UserError: with every problem found, one line each.
     """
-    place = find_place(os.environ)
+    place = find_rank_info(os.environ)
     if place and place.rank:
         return
     processes = place.world_size if place else 1
@@ -186,20 +191,20 @@ def origin_of(model: NewsModel, cfg: DictConfig) -> str:
         smol.package_file(*smol.LLM_FILE)
         smol.package_file(*smol.BERT_FOLDER, "model.safetensors")
         return "weights of the packages of type smol; image encoder and cross-attention random"
-    folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
+    folder = fetch(cfg.pretrained, weights=False, key="model.pretrained")
     if Path(cfg.pretrained).expanduser().is_dir() or has_weights(folder):
-        shapes = {name: shape for path in weights.shards(folder) for name, shape in header(path)[0].items()}
+        shapes = {name: shape for path in shards(folder) for name, shape in header(path)[0].items()}
         note = "which fit"
     else:
         shapes, missing = hub_shapes(cfg.pretrained)
         note = f"which fit; {size(missing)} will be downloaded"
-    weights.place(model, shapes, f"model.pretrained: {cfg.pretrained}")
+    match_names(model, shapes, f"model.pretrained: {cfg.pretrained}")
     return f"weights of {cfg.pretrained}, {note}"
 
 
 def has_weights(folder: Path) -> bool:
     try:
-        return bool(weights.shards(folder))
+        return bool(shards(folder))
     except UserError:
         return False
 

@@ -11,12 +11,13 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from ealign_plugin.cli.export import loaded, model_class
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.config import loaded, model_class
 from ealign_plugin.host.config_file import read_config
+from ealign_plugin.models.cost.shapes import on_meta, reading_of, shape_of
 
 if TYPE_CHECKING:
-    from ealign_plugin.models.estimate import Estimate
+    from ealign_plugin.models.cost.estimate import Estimate
 
 # Of the model's options: those that change what it costs, or that it checks against its shape.
 OPTIONS = ("max_txt_len", "max_output_txt_len", "max_question_len", "dtype", "vision_dtype", "qformer_text")
@@ -52,28 +53,27 @@ def estimate(
     """
     changes = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
     read_config(cfg_path, changes)  # a bad file is told before the imports below take their seconds
-    from ealign_plugin.models import estimate as estimating
 
     cfg = loaded(cfg_path, changes)
     family = model_class(cfg)
     values: dict[str, Any] = OmegaConf.to_container(cfg.model_cfg, resolve=True)
     if "batch_size_train" not in cfg.run_cfg:
         raise UserError(f"{cfg_path}: run.batch_size_train: nothing found, the examples of a batch expected")
-    model = estimating.on_meta(
+    model = on_meta(
         family,
-        estimating.shape_of(values),
+        shape_of(values),
         trainable=values.get("trainable"),
         lora=values.get("lora"),
         **{name: values[name] for name in OPTIONS if name in values},
     )
-    reading = estimating.reading_of(
+    reading = reading_of(
         model.config,
         question=getattr(model, "max_question_len", 0),
         prompt=len(model.before) + (prompt_tokens or model.max_txt_len),
         target=target_tokens or model.max_output_txt_len,
     )
     batch = int(cfg.run_cfg.batch_size_train)
-    found = estimating.estimate(
+    found = estimate(
         model,
         reading,
         batch=batch,

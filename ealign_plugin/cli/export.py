@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.config import loaded, model_class, normalisation
 from ealign_plugin.host.config_file import read_config
-
-if TYPE_CHECKING:
-    from ealign_plugin.host.config import HostConfig
 
 
 def export(
@@ -51,8 +48,8 @@ def export(
     read_config(cfg_path, values)  # a bad file is told before the imports below take their seconds
     if out.exists():
         raise UserError(f"--out {out}: exists already, a new folder expected; remove it or name another one")
-    from ealign_plugin.checkpoints import weights_of
-    from ealign_plugin.models.export import export as write
+    from ealign_plugin.models.weights.export import export as write
+    from ealign_plugin.training.checkpoints.store import weights_of
 
     learnt = weights_of(checkpoint) if checkpoint else None
     cfg = loaded(cfg_path, values)
@@ -62,63 +59,3 @@ def export(
         model.load_checkpoint(learnt)
     write(model.eval(), out, mean=mean, std=std, keep_lora=keep_lora)
     Console().print(f"{type(model).__name__}: {out}", soft_wrap=True, highlight=False)
-
-
-def loaded(cfg_path: Path, options: Sequence[str]) -> HostConfig:
-    """The checked config, after LAVIS and the plugins were imported.
-
-    Raises:
-        UserError: LAVIS is missing, or something in the file is wrong.
-    """
-    from ealign_plugin.host.compat import check_host, import_error
-
-    check_host()
-    try:
-        import lavis  # noqa: F401
-    except ImportError as error:
-        raise import_error(error) from error
-    from ealign_plugin.host.config import load_config
-    from ealign_plugin.host.plugins import load_installed
-
-    load_installed()
-    return load_config(cfg_path, options)
-
-
-def model_class(cfg: HostConfig) -> Any:
-    """The class of ``model.arch``.
-
-    Raises:
-        UserError: it is none of ours.
-    """
-    from lavis.common.registry import registry
-
-    from ealign_plugin.models.base import NewsModel
-
-    found = registry.get_model_class(cfg.model_cfg.arch)
-    if not issubclass(found, NewsModel):
-        ours = [name for name in registry.list_models() if name.startswith("ealign_")]
-        raise UserError(f"model.arch: {cfg.model_cfg.arch!r} found, one of {', '.join(ours)} expected")
-    return found
-
-
-def normalisation(cfg: HostConfig) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the channels, as the data sets' image processors for tests have them.
-
-    Raises:
-        UserError: two data sets normalise differently.
-    """
-    from lavis.common.registry import registry
-
-    found = {}
-    for name, dataset in cfg.datasets_cfg.items():
-        section = dataset.vis_processor.eval
-        processor = registry.get_processor_class(section.name).from_config(section)
-        if not hasattr(processor, "mean"):  # LAVIS's own
-            processor = processor.normalize
-        found[name] = (list(processor.mean), list(processor.std))
-    if len({str(values) for values in found.values()}) > 1:
-        raise UserError(
-            f"datasets: {' and '.join(found)} have vis_processor.eval with unlike mean or std; "
-            "a model is exported with one"
-        )
-    return next(iter(found.values()))

@@ -12,11 +12,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ealign_plugin.cli import report
+from ealign_plugin.data.inspection.figures import inspect_shards, verify_shards
+from ealign_plugin.data.inspection.page import page
+from ealign_plugin.data.inspection.rows import (
+    SUMMARY,
+    bad_samples,
+    distributions,
+    entity_types,
+    leak_notes,
+    leaks,
+    overview,
+    parts,
+    photo_sizes,
+    printable,
+)
+from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.errors import UserError
-from ealign_plugin.shards.index import ShardIndex
-from ealign_plugin.shards.inspect import inspect_shards, verify_shards
-from ealign_plugin.shards.write import write_whole
+from ealign_plugin.files import atomic_write
 
 WIDTH = 100
 EXAMPLES_IN_TEXT = 3
@@ -69,9 +81,9 @@ def inspect(
     result = inspect_shards(index, second, first_words=first_words, limit=limit, photos=not no_photos)
     print_text(result, out)
     if json_file is not None:
-        write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
+        atomic_write(json_file, (json.dumps(result, indent=1) + "\n").encode())
     if html_file is not None:
-        write_whole(html_file, report.page(result, index))
+        atomic_write(html_file, page(result, index))
 
 
 def parse_words(text: str) -> list[int]:
@@ -96,27 +108,27 @@ def print_text(result: Mapping[str, Any], out: Console) -> None:
             figures = result[name]
             ner = figures["ner"]
             out.print(
-                report.printable(
+                printable(
                     f"{figures['folder']}: source {figures['source'] or 'unknown'}, "
                     f"entities by {ner['name']} {ner['version']}"
                 )
             )
             _print_set(figures, out)
-    headings, *rows = report.leaks(result)
+    headings, *rows = leaks(result)
     _print_table(out, headings, rows)
-    for line, examples in report.leak_notes(result):
+    for line, examples in leak_notes(result):
         out.print(line)
         for one, other in examples[:EXAMPLES_IN_TEXT]:
             out.print(f"    {one} = {other}")
 
 
 def _print_set(figures: Mapping[str, Any], out: Console) -> None:
-    _print_table(out, ("", *report.parts(figures)), report.overview(figures))
-    _print_table(out, ("", "split", *report.SUMMARY), report.distributions(figures), texts=2)
+    _print_table(out, ("", *parts(figures)), overview(figures))
+    _print_table(out, ("", "split", *SUMMARY), distributions(figures), texts=2)
     headings = ("entities of type", "in captions", "in articles", "captions' in article")
-    _print_table(out, headings, report.entity_types(figures))
-    _print_table(out, ("photo size", "photos", "share"), report.photo_sizes(figures))
-    _print_table(out, ("left out", "because"), report.bad_samples(figures), texts=2)
+    _print_table(out, headings, entity_types(figures))
+    _print_table(out, ("photo size", "photos", "share"), photo_sizes(figures))
+    _print_table(out, ("left out", "because"), bad_samples(figures), texts=2)
 
 
 def _print_table(

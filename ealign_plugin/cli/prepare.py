@@ -8,13 +8,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ealign_plugin.data.prepare.annotate import Job
+from ealign_plugin.data.prepare.engines import ENGINES
+from ealign_plugin.data.prepare.pipeline import SKIPPED_NAME
+from ealign_plugin.data.prepare.pipeline import prepare as run
+from ealign_plugin.data.readers import READERS
+from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.entities import DEFAULT_NER
-from ealign_plugin.shards.annotate import Job
-from ealign_plugin.shards.engines import ENGINES
-from ealign_plugin.shards.index import ShardIndex
-from ealign_plugin.shards.prepare import SKIPPED_NAME
-from ealign_plugin.shards.prepare import prepare as run
-from ealign_plugin.shards.readers import READERS
 
 _SOURCES = "\n\n".join(f"[bold]{name}[/bold]: {reader.files}" for name, reader in READERS.items())
 

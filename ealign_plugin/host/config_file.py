@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -11,8 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.validation import in_one_line, raise_all, suggest, unknown
 
 ROOTS = ("model", "datasets", "run")
+
+
 # Of LAVIS's model YAMLs, and so in every config that a run saves; what `ealign ladder` reads of a rung.
 ALSO_ROOTS = ("preprocess", "ladder")
 
@@ -119,30 +121,3 @@ def root_problems(config: DictConfig) -> list[str]:
             found = "nothing" if config.get(root) is None else type(config[root]).__name__
             problems.append(f"{root}: found {found}, expected a mapping")
     return problems
-
-
-def unknown(where: str, key: object, known: Iterable[str], what: str = "key") -> str:
-    """One problem line: the place, the unknown name, and the nearest known one, or what is known."""
-    known = sorted(known)
-    hint = suggest(str(key), known)
-    if not hint:
-        listed = ", ".join(known[:12]) + (f" ... ({len(known)} in all)" if len(known) > 12 else "")
-        hint = f"; expected one of {listed}" if known else "; expected none here"
-    return f"{where}: unknown {what} '{key}'{hint}"
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def raise_all(path: str | Path, problems: Sequence[str]) -> None:
-    """UserError with every problem found: on one line if there is one, else one line each."""
-    if len(problems) == 1:
-        raise UserError(f"{path}: {problems[0]}")
-    if problems:
-        raise UserError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
-
-
-def in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

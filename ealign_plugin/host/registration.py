@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Literal, TypeVar
 
 from lavis.common.registry import registry
@@ -11,20 +10,9 @@ from lavis.datasets.builders import dataset_zoo
 from lavis.models import model_zoo
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.cache import adopt_cache_root
 
 Kind = Literal["builder", "task", "processor", "model", "lr_scheduler", "runner"]
 Registered = TypeVar("Registered", bound=type)
-
-MODULES = ("builders", "processors", "models", "task", "runner", "schedules")
-
-
-def register() -> None:
-    """Import the modules whose classes carry `registered`, let LAVIS list them, mend its cache folder."""
-    for name in MODULES:
-        import_module(f"ealign_plugin.{name}")
-    refresh_catalogues()
-    adopt_cache_root()
 
 
 def refresh_catalogues() -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
+from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.micronews.draw import draw_photo
 from ealign_plugin.micronews.world import Scene, make_samples
 from ealign_plugin.news import SCHEMA_VERSION, SPLITS, NewsSample
-from ealign_plugin.shards.index import INDEX_NAME, ShardIndex
-from ealign_plugin.shards.write import write_index, write_split
 
 RECIPE = 1
 """Number of this recipe; raise it when the same options would give other bytes."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ealign_plugin.alignment.instructions import Templates
+from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.alignment.selection import EMPTY_LIST
 from ealign_plugin.micronews.world import EVENTS, ORGANISATIONS, PEOPLE, PLACES, make_samples
 

@@ -6,8 +6,7 @@ A family is one file with a subclass of `NewsModel`; see there what it has to pr
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,20 +18,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.models import packing, weights
+from ealign_plugin.models.attention.generation import generate_with_prefix
+from ealign_plugin.models.attention.interface import can_share
+from ealign_plugin.models.attention.packed import ATTENTION, bins, decode, pack, register
+from ealign_plugin.models.attention.scoring import score_with_prefix
 from ealign_plugin.models.batching import Tokens, by_length, pad
-from ealign_plugin.models.parts import (
-    check_metadata,
-    checkpoint_metadata,
-    lora_options,
-    quantize_language_model,
-    set_trainable,
-    trainable_names,
-)
-from ealign_plugin.models.prefix import can_share, generate_with_prefix, score_with_prefix
+from ealign_plugin.models.lora import lora_options
+from ealign_plugin.models.meta import give_memory
+from ealign_plugin.models.quantization import quantize_language_model
+from ealign_plugin.models.trainable import set_trainable, trainable_names
+from ealign_plugin.models.weights.checkpoint import check_metadata, checkpoint_metadata
+from ealign_plugin.models.weights.hub import fetch
+from ealign_plugin.models.weights.loading import load_weights_into
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+
+
 BATCHINGS = ("groups", "packed", "padded")
+
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -151,9 +155,9 @@ class NewsModel(BaseModel):
         """
         if cfg.get("pretrained"):
             model = cls.without_weights(cfg)
-            folder = weights.fetch(cfg.pretrained, key="model.pretrained")
+            folder = fetch(cfg.pretrained, key="model.pretrained")
             give_memory(model)
-            weights.fill(model, folder)
+            load_weights_into(model, folder)
         else:
             tokenizer = CONFIGS / "tokenizers" / cfg.tokenizer / "tokenizer.json"
             build: Any = cls  # every family takes both
@@ -204,10 +208,10 @@ class NewsModel(BaseModel):
 
         if config.model_type == "t5" and self.dtypes["llm"] == torch.float16:
             raise UserError("model.dtype: 'fp16' found, which a T5 overflows; 'bf16' or 'fp32' expected")
-        if self.batching == "packed" and (config.is_encoder_decoder or not packing.register()):
+        if self.batching == "packed" and (config.is_encoder_decoder or not register()):
             self.batching = "groups"
         packed = self.batching == "packed"
-        name = packing.ATTENTION if packed else self.attn_implementation
+        name = ATTENTION if packed else self.attn_implementation
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         try:
             model = auto.from_config(config, **({"attn_implementation": name} if name else {}))
@@ -355,7 +359,7 @@ class NewsModel(BaseModel):
         """Numbers of the rows that run together; ``start`` tokens come before each."""
         lengths = [len(row) for row in rows]
         if self.batching == "packed":
-            return packing.bins([start + length for length in lengths], max_tokens)
+            return bins([start + length for length in lengths], max_tokens)
         most = None
         if max_tokens is not None:
             most = max(1, max_tokens // (start + max(lengths, default=0)))
@@ -371,8 +375,8 @@ class NewsModel(BaseModel):
             ids = [*self.before, *(token for row in rows for token in row.prompt + row.target)]
             texts = embed(torch.tensor(ids, dtype=torch.long, device=images.device))
             before, texts = texts.split([len(self.before), len(texts) - len(self.before)])
-            packed = packing.pack(before, images.to(texts.dtype), texts, rows)
-            hidden = packing.decode(partial(self._run, self.language_model.get_decoder()), packed)
+            packed = pack(before, images.to(texts.dtype), texts, rows)
+            hidden = decode(partial(self._run, self.language_model.get_decoder()), packed)
             return head(hidden[packed.places]), packed.labels, packed.owner
         batch = pad(rows, self.tokenizer.pad_token_id, images.device)
         hidden = self._hidden(images, batch.ids, batch.mask)[:, len(self.before) + images.shape[1] - 1 : -1]
@@ -636,82 +640,6 @@ def _compiled() -> Callable[..., Any]:
         return module(**inputs)
 
     return torch.compile(call, dynamic=True)
-
-
-# For families
-
-
-def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids that a tokenizer puts before and after a text; its bos where it says nothing.
-
-    A LLaMA's gives ``([bos], [])``, a T5's ``([], [eos])``, a BERT's ``([CLS], [SEP])``.
-    """
-    bare, framed = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (False, True))
-    for start in range(len(framed) - len(bare) + 1):
-        if framed[start : start + len(bare)] == bare:
-            head, tail = framed[:start], framed[start + len(bare) :]
-            return (head, tail) if head or tail else ([tokenizer.bos_token_id], [])
-    raise UserError(f"{tokenizer.name_or_path}: its tokenizer reads 'a' in two ways; name another folder")
-
-
-@contextmanager
-def shapes_only() -> Iterator[None]:
-    """Parameters made inside are on the meta device: no memory, no random numbers. Buffers hold values."""
-    register = nn.Module.register_parameter
-
-    def on_meta(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-        register(self, name, parameter)
-
-    nn.Module.register_parameter = on_meta
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register
-
-
-def give_memory(model: nn.Module) -> None:
-    """Parameters on the meta device get memory, its content left to chance; tied ones stay tied."""
-    made: dict[nn.Parameter, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if parameter.is_meta:
-                if parameter not in made:
-                    empty = torch.empty_like(parameter, device="cpu")
-                    made[parameter] = nn.Parameter(empty, parameter.requires_grad)
-                setattr(module, name, made[parameter])
-
-
-def read_tokenizer(path: str | Path) -> Any:
-    """transformers' tokenizer of a ``tokenizer.json`` with ``<s>``, ``</s>`` and ``<pad>``.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    if not Path(path).is_file():
-        raise UserError(f"model.tokenizer: {path} is missing; name a folder with a tokenizer.json")
-    backend = Tokenizer.from_file(str(path))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        # Else transformers overrules the file, and a name that begins a text is other tokens than inside.
-        add_prefix_space=getattr(backend.pre_tokenizer, "add_prefix_space", False),
-        split_special_tokens=True,  # an article that spells "</s>" ends nothing
-    )
-
-
-def text_only(tokenizer: Any) -> Any:
-    """A tokenizer to which an article that spells "</s>" is text, and that can fill up."""
-    tokenizer.split_special_tokens = True
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def values(cfg: DictConfig, names: Sequence[str]) -> dict[str, Any]:

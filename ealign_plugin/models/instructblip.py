@@ -25,18 +25,14 @@ from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
-from ealign_plugin.models import smol, weights
-from ealign_plugin.models.base import (
-    CONFIGS,
-    NewsModel,
-    frame_of,
-    give_memory,
-    read_tokenizer,
-    shapes_only,
-    text_only,
-    values,
-)
+from ealign_plugin.models.base import CONFIGS, NewsModel, values
 from ealign_plugin.models.batching import Tokens, pad
+from ealign_plugin.models.meta import give_memory, shapes_only
+from ealign_plugin.models.tokenizers import frame_of, read_tokenizer, text_only
+from ealign_plugin.models.weights import smol
+from ealign_plugin.models.weights.hub import fetch, load_tokenizer, read_config
+from ealign_plugin.models.weights.lavis import load_lavis_weights_into
+from ealign_plugin.models.weights.loading import load_weights_into
 
 TYPES = ("micro", "smol", "vicuna7b", "vicuna13b", "flant5xl", "flant5xxl")
 
@@ -133,8 +129,8 @@ class InstructBlip(NewsModel):
         if files := lavis_files(cfg):
             model = cls.without_weights(cfg)
             give_memory(model)
-            if not weights.fill_from_lavis(model, files):
-                folder = weights.fetch(cfg.language_model, key="model.language_model")
+            if not load_lavis_weights_into(model, files):
+                folder = fetch(cfg.language_model, key="model.language_model")
                 _fill_language_model(model.language_model, folder)
         elif cfg.get("pretrained") == "smol":
             parts = smol.load()
@@ -156,11 +152,11 @@ class InstructBlip(NewsModel):
         if lavis_files(cfg):
             parts = _lavis_parts(cfg)
         else:
-            folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
+            folder = fetch(cfg.pretrained, weights=False, key="model.pretrained")
             parts = {
-                "config": weights.read_config(folder, {"instructblip"}),
-                "tokenizer": text_only(weights.load_tokenizer(folder)),
-                "qformer_tokenizer": text_only(weights.load_tokenizer(folder / "qformer_tokenizer")),
+                "config": read_config(folder, {"instructblip"}),
+                "tokenizer": text_only(load_tokenizer(folder)),
+                "qformer_tokenizer": text_only(load_tokenizer(folder / "qformer_tokenizer")),
             }
         with shapes_only():
             return cls(**parts, **values(cfg, cls.OPTIONS))
@@ -226,13 +222,13 @@ def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
     from tokenizers.processors import TemplateProcessing
     from transformers import InstructBlipConfig
 
-    from ealign_plugin.models.estimate import shape_of
+    from ealign_plugin.models.cost.shapes import shape_of
 
     shape = shape_of(OmegaConf.to_container(cfg, resolve=True))
-    folder = weights.fetch(cfg.language_model, weights=False, key="model.language_model")
-    own = weights.read_config(folder, {shape["text_config"]["model_type"]})
+    folder = fetch(cfg.language_model, weights=False, key="model.language_model")
+    own = read_config(folder, {shape["text_config"]["model_type"]})
     config = InstructBlipConfig(**shape | {"text_config": shape["text_config"] | own})
-    text, tokenizer = config.text_config, weights.load_tokenizer(folder)
+    text, tokenizer = config.text_config, load_tokenizer(folder)
     if text.is_encoder_decoder:
         text.dense_act_fn = "gelu"
     else:
@@ -242,9 +238,7 @@ def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
             single="</s> $A", special_tokens=[("</s>", tokenizer.eos_token_id)]
         )
         text.vocab_size = max(text.vocab_size, len(tokenizer))
-    questions = weights.load_tokenizer(
-        weights.fetch(cfg.qformer_tokenizer, weights=False, key="model.qformer_tokenizer")
-    )
+    questions = load_tokenizer(fetch(cfg.qformer_tokenizer, weights=False, key="model.qformer_tokenizer"))
     questions.add_special_tokens({"bos_token": "[DEC]"})
     return {"config": config, "tokenizer": text_only(tokenizer), "qformer_tokenizer": text_only(questions)}
 
@@ -257,4 +251,4 @@ def _fill_language_model(model: Any, folder: Path) -> None:
     """
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         layer.weight[-1].zero_()
-    weights.fill(model, folder, added_tokens=0 if model.config.is_encoder_decoder else 1)
+    load_weights_into(model, folder, added_tokens=0 if model.config.is_encoder_decoder else 1)

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered
-from ealign_plugin.models import weights
-from ealign_plugin.models.base import CONFIGS, NewsModel, read_tokenizer, shapes_only, text_only, values
-from ealign_plugin.models.export import IMAGE_TOKEN, plain_tokenizer
+from ealign_plugin.models.base import CONFIGS, NewsModel, values
+from ealign_plugin.models.meta import shapes_only
+from ealign_plugin.models.tokenizers import read_tokenizer, text_only
+from ealign_plugin.models.weights import hub as weights
+from ealign_plugin.models.weights.export import IMAGE_TOKEN, plain_tokenizer
 
 TYPES = ("micro", "llava1.5_7b", "llava1.5_13b")
 BEFORE, AFTER = "USER: ", "\n{} ASSISTANT:"  # the image stands between

@@ -27,12 +27,12 @@ import numpy as np  # noqa: E402
 import spacy  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from ealign_plugin.data.prepare import engines
+from ealign_plugin.data.prepare.annotate import Job, Result, ShardMaker
+from ealign_plugin.data.prepare.pipeline import prepare
+from ealign_plugin.data.prepare.plan import Part
 from ealign_plugin.entities import load_ner  # noqa: E402
 from ealign_plugin.news import NewsSample  # noqa: E402
-from ealign_plugin.shards import engines  # noqa: E402
-from ealign_plugin.shards.annotate import Job, Result, ShardMaker  # noqa: E402
-from ealign_plugin.shards.plan import Part  # noqa: E402
-from ealign_plugin.shards.prepare import prepare  # noqa: E402
 
 PEOPLE = "Angela Merkel,Barack Obama,Serena Williams,Lionel Messi,Ana Ruiz,Theresa May,Jacinda Ardern".split(
     ","
@@ -178,7 +178,7 @@ def parts(records: list[dict], size: int) -> Iterator[Part]:
     """The records as parts, without a reader."""
     from upath import UPath
 
-    from ealign_plugin.shards.readers.source import Found
+    from ealign_plugin.data.readers.source import Found
 
     found = [
         Found(

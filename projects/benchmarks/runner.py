@@ -1,6 +1,6 @@
 """What the runner costs beside the training itself, on the CPU.
 
-    runner       ealign_plugin.runner.EalignRunner: schedule, data state, means, log, bar, signals
+    runner       ealign_plugin.registered.runner.EalignRunner: schedule, data state, means, log, bar, signals
     bare loop    forward, backward, clipping, step
 
 Both train the micro model of projects/ealign/train.yaml on the same batches of MicroNews, which are ready in
@@ -33,15 +33,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ealign_plugin.host.quiet import quiet
+from ealign_plugin.cli.quiet import quiet
 
 quiet()
 from lavis import tasks  # noqa: E402
 
-from ealign_plugin.host.config import load_config  # noqa: E402
+from ealign_plugin.data.streams.batches import TrainingBatches
+from ealign_plugin.host.config import load_config
 from ealign_plugin.host.plugins import load_installed  # noqa: E402
-from ealign_plugin.runner import EalignRunner  # noqa: E402
-from ealign_plugin.shards.batches import TrainingBatches  # noqa: E402
+from ealign_plugin.registered.runner import EalignRunner
 
 CONFIG = Path(__file__).parents[1] / "ealign" / "train.yaml"
 BATCHES = 8

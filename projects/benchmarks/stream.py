@@ -24,16 +24,18 @@ import webdataset as wds
 from PIL import Image, ImageFilter
 from torch.utils.data import DataLoader
 
-from ealign_plugin.alignment.instructions import Recipe, Templates
-from ealign_plugin.host.quiet import quiet
+from ealign_plugin.alignment.mixture import TaskMixture
+from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.cli.quiet import quiet
+from ealign_plugin.data.shards.index import Shard, ShardIndex
+from ealign_plugin.data.shards.write import write_index, write_split
+from ealign_plugin.data.streams.batches import TrainingBatches
+from ealign_plugin.data.streams.mixing import TaskMixer
+from ealign_plugin.data.streams.training import training_stream
 from ealign_plugin.news import Entity, NewsSample, Sentence
-from ealign_plugin.shards.batches import TrainingBatches
-from ealign_plugin.shards.index import Shard, ShardIndex
-from ealign_plugin.shards.stream import TaskMixer, training_stream
-from ealign_plugin.shards.write import write_index, write_split
 
 quiet()
-from ealign_plugin.processors import ImageProcessor  # noqa: E402  it imports LAVIS
+from ealign_plugin.registered.processors import ImageProcessor
 
 BATCH = 32
 SYLLABLES = ("ka", "ren", "mo", "lis", "ta", "ve", "dor", "an", "ber", "shi", "ul", "go", "ne", "pra", "wi")
@@ -119,7 +121,7 @@ def raw_loader(shards: tuple[Shard, ...], workers: int, processor: ImageProcesso
 
 
 def stream_loader(shards: tuple[Shard, ...], workers: int, processor: ImageProcessor) -> DataLoader:
-    mixer = TaskMixer(Recipe(), Templates(), BATCH, seed=1)
+    mixer = TaskMixer(TaskMixture(), Templates(), BATCH, seed=1)
     return DataLoader(training_stream(shards, mixer, image_processor=processor), BATCH, num_workers=workers)
 
 

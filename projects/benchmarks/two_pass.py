@@ -28,17 +28,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ealign_plugin.host.quiet import quiet
+from ealign_plugin.cli.quiet import quiet
 
 quiet()
 from omegaconf import OmegaConf  # noqa: E402
 from train_step import SHAPES, build  # noqa: E402  the file beside this one
 
-from ealign_plugin.alignment.context import build_context  # noqa: E402
+from ealign_plugin.alignment.contexts import build_context
 from ealign_plugin.alignment.selection import Selection, select_sentences  # noqa: E402
 from ealign_plugin.models import InstructBlip  # noqa: E402  it imports LAVIS
-from ealign_plugin.models.base import shapes_only  # noqa: E402
 from ealign_plugin.models.batching import Tokens, pad  # noqa: E402
+from ealign_plugin.models.meta import shapes_only
 from ealign_plugin.news import NewsSample, Sentence  # noqa: E402
 
 SENTENCES, WORDS, CONTEXT, BEST, BEAMS, NEW = 40, 950, 600, 10, 5, 20

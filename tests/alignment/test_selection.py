@@ -4,7 +4,6 @@ import doctest
 import random
 
 import pytest
-from articles import ARTICLES, STORM, article
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from ealign_plugin.alignment.selection import (
 from ealign_plugin.entities import VISUAL_LABELS, entity_key, fold
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
+from tests.alignment.articles import ARTICLES, STORM, article
 
 steady = settings(derandomize=True, deadline=None)
 

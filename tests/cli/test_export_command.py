@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 from typer.testing import CliRunner
 
-from ealign_plugin import cli
+from ealign_plugin.cli.app import app as cli
 from ealign_plugin.cli.estimate import estimate
 from ealign_plugin.cli.export import export
 from ealign_plugin.errors import UserError
@@ -44,7 +44,7 @@ def config(tmp_path) -> Path:
 
 
 def run(*words: Any) -> Any:
-    """The command's result; a UserError is its ``exception``, as `ealign_plugin.cli` receives it."""
+    """The command's result; a UserError is its ``exception``, as `ealign_plugin.cli.app` receives it."""
     app = typer.Typer()
     app.command()(export)
     app.command()(estimate)

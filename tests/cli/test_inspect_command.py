@@ -14,9 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ealign_plugin.cli.inspect import WIDTH, inspect
+from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity, NewsSample, Sentence
-from ealign_plugin.shards.write import write_index, write_split
 
 HOSTILE = "<script>alert(1)</script> {{ 7*7 }} \x1b[31m$\\frac{$ -->"
 LABEL = "PERSON$<b>\x1b[31m\nnext"

@@ -11,12 +11,14 @@ from torch import nn
 from torch.optim import SGD
 from typer.testing import CliRunner
 
-from ealign_plugin import cli
-from ealign_plugin.alignment.instructions import Recipe, Templates
-from ealign_plugin.checkpoints import CheckpointStore
-from ealign_plugin.cli.ladder import chosen, climb, read_rungs, run_process
+from ealign_plugin.alignment.mixture import TaskMixture
+from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.cli.app import app as cli
+from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.errors import UserError
-from ealign_plugin.shards.stream import TaskMixer
+from ealign_plugin.ladder.climb import climb, run_process
+from ealign_plugin.ladder.rungs import chosen, read_rungs
+from ealign_plugin.training.checkpoints.store import CheckpointStore
 
 # arXiv 2402.19404 v5, NYTimes800k: BLEU-4, METEOR, ROUGE-L, CIDEr, entity precision and recall, times 100.
 PAPER = {
@@ -84,7 +86,7 @@ def test_the_recipe_of_every_trained_rung_can_be_streamed(shipped):
         if rung.only_evaluates:
             continue
         (section,) = rung.config["datasets"].values()
-        recipe = Recipe().changed(section["recipe"])
+        recipe = TaskMixture().changed(section["recipe"])
         TaskMixer(recipe, Templates(), batch_size=rung.config["run"]["batch_size_train"])
         tasks = {task for task, share in recipe.tasks.items() if share} - {"caption"}
         both = {"sentence", "entity"} if name in ("sent_ent_cap", "align_long") else set()

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ealign_plugin.shards.index import ShardIndex
+from ealign_plugin.data.shards.index import ShardIndex
 
-EALIGN = [sys.executable, "-m", "ealign_plugin.cli"]
+EALIGN = [sys.executable, "-m", "ealign_plugin.cli.app"]
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from lavis.runners import RunnerIter
 from lavis.tasks.base_task import BaseTask
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.config import key_problems, load_config
+from ealign_plugin.host.config import load_config
+from ealign_plugin.host.config_checks import key_problems
 
 MODEL_YAML = (
     "model: {arch: tiny_model, width: 4, rate: 0.5, name: x, on: true, extra: {}, nested: {sizes: [1, 2]}}"

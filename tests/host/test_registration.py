@@ -24,10 +24,10 @@ print(
     "imports",
     [
         "import ealign_plugin, lavis",
-        "import ealign_plugin.task",
+        "import ealign_plugin.registered.task",
         "import ealign_plugin.models",
         "import ealign_plugin, lavis, importlib; importlib.reload(ealign_plugin)",
-        "import ealign_plugin, lavis, importlib; import ealign_plugin.task as t; importlib.reload(t)",
+        "import ealign_plugin, lavis, importlib as i; import ealign_plugin.registered.task as t; i.reload(t)",
     ],
 )
 def test_registered_after(imports, run_python):
@@ -58,7 +58,10 @@ def make_schedule(module: str) -> type:
 
 def test_a_reload_replaces_the_older_class(monkeypatch):
     monkeypatch.setitem(registry.mapping, "lr_scheduler_name_mapping", {})
-    older, newer = make_schedule("ealign_plugin.schedules"), make_schedule("ealign_plugin.schedules")
+    older, newer = (
+        make_schedule("ealign_plugin.registered.schedules"),
+        make_schedule("ealign_plugin.registered.schedules"),
+    )
     registered("lr_scheduler", "ealign_test")(older)
     registered("lr_scheduler", "ealign_test")(newer)
     assert registry.get_lr_scheduler_class("ealign_test") is newer
@@ -69,4 +72,4 @@ def test_a_name_that_another_package_holds_is_an_error(monkeypatch):
         registry.mapping, "lr_scheduler_name_mapping", {"ealign_test": make_schedule("other.package")}
     )
     with pytest.raises(UserError, match="lr_scheduler name 'ealign_test' is held by other.package.Schedule"):
-        registered("lr_scheduler", "ealign_test")(make_schedule("ealign_plugin.schedules"))
+        registered("lr_scheduler", "ealign_test")(make_schedule("ealign_plugin.registered.schedules"))

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from ealign_plugin.alignment.selection import sentence_labels
+from ealign_plugin.data.shards.index import ShardIndex
+from ealign_plugin.data.shards.read import decode_record, read_shard
 from ealign_plugin.errors import UserError
 from ealign_plugin.micronews import make
 from ealign_plugin.micronews.make import make_micronews
-from ealign_plugin.shards.index import ShardIndex
-from ealign_plugin.shards.stream import decode_record, read_shard
 
 WORLD = {"articles": {"train": 3, "val": 1}, "seed": 5, "size": 64, "processes": 1, "progress": False}
 

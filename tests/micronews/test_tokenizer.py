@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from ealign_plugin.alignment.instructions import Templates
+from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.micronews.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from ealign_plugin.micronews.world import make_samples
 

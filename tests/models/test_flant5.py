@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.models import InstructBlip, base
+from ealign_plugin.models import InstructBlip
 from ealign_plugin.models.batching import Tokens
+from ealign_plugin.models.meta import give_memory
+from ealign_plugin.models.tokenizers import frame_of
 
 KINDS = ("llama", "t5")
 TYPES = {"llama": "vicuna7b", "t5": "flant5xl"}
@@ -225,7 +227,7 @@ def test_a_tokenizer_that_reads_a_framed_text_in_another_way_is_refused():
 
     tokenizer.name_or_path = "odd"  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="odd: its tokenizer reads 'a' in two ways"):
-        base.frame_of(tokenizer)
+        frame_of(tokenizer)
 
 
 # Frozen parts and precision
@@ -298,7 +300,7 @@ def test_weights_without_memory_have_the_shapes_and_tied_weights_of_the_model(hu
         assert {name: p.shape for name, p in blank.named_parameters()} == {
             name: p.shape for name, p in full.named_parameters()
         }
-        base.give_memory(blank)
+        give_memory(blank)
         assert not any(parameter.is_meta for parameter in blank.parameters())
         for name, buffer in full.named_buffers():
             assert blank.get_buffer(name).equal(buffer)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip
-from ealign_plugin.processors import ImageProcessor, TextProcessor
+from ealign_plugin.registered.processors import ImageProcessor, TextProcessor
 
 CONFIG = OmegaConf.load(InstructBlip.default_config_path("micro")).model
 

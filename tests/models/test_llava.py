@@ -35,11 +35,11 @@ from transformers import (
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import Llava
-from ealign_plugin.models.base import read_tokenizer
-from ealign_plugin.models.estimate import STAND_IN
-from ealign_plugin.models.export import export, plain_tokenizer
-from ealign_plugin.models.parts import part_of
-from ealign_plugin.processors import MEAN, STD, ImageProcessor, TextProcessor
+from ealign_plugin.models.cost.shapes import STAND_IN
+from ealign_plugin.models.tokenizers import read_tokenizer
+from ealign_plugin.models.trainable import part_of
+from ealign_plugin.models.weights.export import export, plain_tokenizer
+from ealign_plugin.registered.processors import MEAN, STD, ImageProcessor, TextProcessor
 
 PROMPT = "USER: <image>\n{} ASSISTANT:"
 PLAIN = {"dtype": "fp32", "vision_dtype": "fp32", "max_txt_len": 400, "max_output_txt_len": 64}

@@ -5,7 +5,7 @@ to be in place when the interpreter starts. ``ealign_startup.pth`` imports this 
 Python, LAVIS or not; therefore it uses the standard library only and does nothing but put one finder on
 ``sys.meta_path``, which waits for these names:
 
-    lavis.train, lavis.evaluate        LAVIS has no such modules; ealign_plugin.host has
+    lavis.train, lavis.evaluate        LAVIS has no such modules; ealign_plugin.cli has
     torchvision._meta_registrations    before: operators are defined that a foreign torch does not have
     timm.data                          after: names are added that LAVIS's timm does not have yet
     lavis                              before: names are given back that newer transformers dropped
@@ -24,13 +24,13 @@ _libraries: list = []  # operators live as long as their torch.library.Library
 
 
 class CommandLoader:
-    """Loads ``lavis.train`` or ``lavis.evaluate`` as two lines that call the module of ealign_plugin.host."""
+    """Loads ``lavis.train`` or ``lavis.evaluate`` as two lines that call the module of ealign_plugin.cli."""
 
     def create_module(self, spec):
         return None
 
     def get_code(self, name):
-        source = f"from {OURS}.host.{name.rpartition('.')[2]} import main\n"
+        source = f"from {OURS}.cli.{name.rpartition('.')[2]} import main\n"
         source += "if __name__ == '__main__':\n    raise SystemExit(main())\n"
         return compile(source, name, "exec")
 
@@ -50,7 +50,7 @@ class HostFinder:
         if name in COMMANDS:
             from importlib.machinery import ModuleSpec
 
-            origin = f"{OURS}.host.{name.rpartition('.')[2]}"
+            origin = f"{OURS}.cli.{name.rpartition('.')[2]}"
             return ModuleSpec(name, CommandLoader(), origin=origin)  # type: ignore[arg-type]
         if name == "lavis":
             around = self.load_lavis
@@ -64,7 +64,7 @@ class HostFinder:
             return None
         if name == "lavis" and self.command() and not self.checked:
             self.checked = True
-            from ealign_plugin.host.command_line import preflight
+            from ealign_plugin.cli.command_line import preflight
 
             preflight(self.command())
         others = (finder for finder in list(sys.meta_path) if finder is not self)
@@ -93,7 +93,7 @@ class HostFinder:
             self.settle()
 
         if self.command():
-            from ealign_plugin.host.command_line import or_exit
+            from ealign_plugin.cli.command_line import or_exit
 
             or_exit(load_mended, join)
         else:
@@ -112,7 +112,7 @@ class HostFinder:
         """Register, unless a module of ours is half loaded: what registers would import it by its names."""
         if self.owed and not self.loading:
             self.owed = False
-            from ealign_plugin.host.registration import register
+            from ealign_plugin.registered import register
 
             register()
 

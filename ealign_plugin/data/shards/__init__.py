@@ -1,0 +1,1 @@
+"""Samples on disk: WebDataset shards of annotated news photos and their index."""

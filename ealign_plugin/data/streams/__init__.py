@@ -1,0 +1,1 @@
+"""Shards → examples to train on, endlessly, and samples to evaluate, each once."""

@@ -1,0 +1,77 @@
+"""Files: paths and URLs, and writing that leaves a file whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from upath import UPath
+
+from ealign_plugin.errors import UserError
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def as_path(location: str) -> UPath:
+    """A path of this machine, made absolute, or an fsspec URL.
+
+    Raises:
+        UserError: fsspec cannot open URLs of this scheme here.
+    """
+    location = location.removeprefix("file://")
+    try:
+        if not SCHEME.match(location):
+            return UPath(location).expanduser().absolute()
+        path = UPath(location)
+        path.fs  # noqa: B018  a missing package is told here, not at the first file
+        return path
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"{location}: URLs of this kind cannot be opened ({error}); pip install what fsspec needs for "
+            "them, or use a local path"
+        ) from None
+
+
+PART = ".part"
+"""Ending of a file that is being written; one that stays behind belongs to a process that was killed."""
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path to write to beside the target, which gets the target's name only when all went well.
+
+    Raises:
+        UserError: the folder cannot be written, or is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode  # as the user's umask has it; safetensors closes files to others
+        yield part
+        os.chmod(part, mode)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: it cannot be written ({error.strerror}); make room or choose another folder"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):  # it was renamed, or could not be made in the first place
+            part.unlink()
+
+
+def atomic_write(path: Path | UPath, content: bytes) -> None:
+    """Write a file, here or at any fsspec URL, so that it appears whole or not at all."""
+    if not isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remote = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+        remote.write_bytes(content)
+        remote.rename(path)
+        return
+    with atomic_path(path) as part, open(part, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,255 @@
+"""What is wrong with a config, in words: names, keys, types and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from lavis.common.registry import registry
+from lavis.runners import RunnerBase, RunnerIter
+from omegaconf import OmegaConf
+
+from ealign_plugin.host.run_keys import HOST_RUN_KEYS, LAVIS_RUN_KEYS, LEAST, run_classes, run_defaults
+from ealign_plugin.validation import unknown
+
+MODEL_KEYS = ("arch", "model_type", "pretrained", "finetuned", "load_pretrained", "load_finetuned")
+
+
+DATASET_KEYS = ("type", "data_type")
+
+
+PROCESSORS = ("vis_processor", "text_processor")
+
+
+TYPE_NAMES = {dict: "a mapping", list: "a list", float: "a number", int: "a whole number", str: "text"}
+
+
+def run_problems(config: Mapping[str, Any]) -> list[str]:
+    run = config["run"]
+    task, runner = run_classes(run)
+    problems = []
+    if "task" not in run:
+        problems.append(f"run.task: missing, expected one of {', '.join(registry.list_tasks())}")
+    for key, cls, names in (
+        ("task", task, registry.list_tasks()),
+        ("runner", runner, registry.list_runners()),
+        ("lr_sched", registry.get_lr_scheduler_class(run.get("lr_sched")), registry.list_lr_schedulers()),
+    ):
+        if key in run and cls is None:
+            problems.append(unknown(f"run.{key}", run[key], names, what="name"))
+    if task is None or runner is None:
+        return problems  # their keys cannot be known
+
+    types = {**LAVIS_RUN_KEYS, **HOST_RUN_KEYS}
+    own = {**getattr(task, "RUN_KEYS", {}), **getattr(runner, "RUN_KEYS", {})}
+    if declares_run_keys(task) and declares_run_keys(runner):
+        problems += [
+            unknown(f"run.{key}", key, {*types, *own}) for key in run if key not in types and key not in own
+        ]
+    completed = {**run_defaults(run), **run}
+    for key in required_run_keys(runner, bool(completed["evaluate"])):
+        if completed.get(key) is None:
+            problems.append(f"run.{key}: missing, expected {TYPE_NAMES[types[key]]}")
+    # A default of the class tells its type better than LAVIS's table, where it is given.
+    defaults = run_defaults(run)
+    choices = getattr(runner, "RUN_CHOICES", {})
+    for key, value in run.items():
+        if key in choices:
+            if not any(value is choice or value == choice and type(value) is str for choice in choices[key]):
+                told = ", ".join("null" if c is None else str(c).lower() for c in choices[key])
+                problems.append(f"run.{key}: found {value!r}, expected one of {told}")
+            continue
+        expected = type(defaults[key]) if defaults.get(key) is not None else types.get(key)
+        problems += type_problem(f"run.{key}", value, expected)
+    if completed["device"] not in ("auto", "cpu", "cuda"):
+        problems.append(f"run.device: found '{completed['device']}', expected auto, cpu or cuda")
+    ratios = run.get("train_dataset_ratios") or {}
+    problems += [
+        unknown(f"run.train_dataset_ratios.{name}", name, config["datasets"], what="data set")
+        for name in ratios
+        if name not in config["datasets"]
+    ]
+    problems += range_problems(completed)
+    problems += split_problems(completed, config["datasets"])
+    return problems
+
+
+def range_problems(run: Mapping[str, Any]) -> list[str]:
+    """Numbers that no run can have, alone or beside each other; other types are told elsewhere.
+
+    Args:
+        run: The section with its defaults.
+    """
+    numbers = {
+        key: value for key, value in run.items() if isinstance(value, int | float) and type(value) is not bool
+    }
+    problems = [
+        f"run.{key}: found {numbers[key]}, expected at least {least}"
+        for key, least in LEAST.items()
+        if key in numbers and not numbers[key] >= least
+    ]
+    problems += [
+        f"run.{smaller}: found {numbers[smaller]}, expected at most run.{larger}, {numbers[larger]}"
+        for smaller, larger in (("warmup_steps", "max_iters"), ("min_lr", "init_lr"))
+        if smaller in numbers and larger in numbers and numbers[smaller] > numbers[larger]
+    ]
+    if run["evaluate"] is True and run["test_splits"] == []:
+        problems.append(
+            "run.test_splits: found none beside run.evaluate: true, expected what to test: [test]"
+        )
+    folder = Path(str(run["output_dir"])).expanduser()
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            problems.append(f"run.output_dir: {folder}: {place} is a file, expected a folder; name another")
+    return problems
+
+
+def split_problems(run: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
+    """Splits that ``run`` names and no data set gives; a foreign data set may give any."""
+    given: set[str] = set()
+    for name, section in datasets.items():
+        cls = registry.get_builder_class(name)
+        kind = section.get("type", "default") if isinstance(section, Mapping) else None
+        if cls is None or not is_ours(cls) or kind not in cls.DATASET_CONFIG_DICT:
+            return []
+        splits = {**read_defaults(cls.default_config_path(kind))["datasets"][name], **section}.get("splits")
+        if not isinstance(splits, list):
+            return []
+        given |= set(map(str, splits))
+    problems = []
+    for key in ("test_splits",) if run["evaluate"] else ("train_splits", "valid_splits", "test_splits"):
+        # What is trained on never ends.
+        expected = given & {"train"} if key == "train_splits" else given - {"train"}
+        for split in run[key] if isinstance(run[key], list) else ():
+            if split not in expected:
+                problems.append(unknown(f"run.{key}", split, expected, what="split"))
+    return problems
+
+
+def declares_run_keys(cls: type) -> bool:
+    """False for a foreign class that may read keys we cannot know."""
+    return cls.__module__.startswith("lavis.") or hasattr(cls, "RUN_KEYS")
+
+
+def required_run_keys(runner: type, evaluate: bool) -> list[str]:
+    """What the stock runners read without a default."""
+    keys = ["batch_size_eval"]
+    if issubclass(runner, RunnerIter):
+        keys += ["max_iters", "iters_per_inner_epoch"]
+    elif issubclass(runner, RunnerBase):
+        keys += ["max_epoch"]
+    return keys if evaluate else [*keys, "batch_size_train", "init_lr"]
+
+
+def model_problems(model: Mapping[str, Any]) -> list[str]:
+    arch = model.get("arch")
+    cls = registry.get_model_class(arch)
+    if arch is None:
+        return ["model.arch: missing, expected the name of a registered model, e.g. ealign_instructblip"]
+    if cls is None:
+        return [unknown("model.arch", arch, registry.list_models(), what="model")]
+    if "model_type" not in model:
+        return [f"model.model_type: missing, expected one of {', '.join(cls.PRETRAINED_MODEL_CONFIG_DICT)}"]
+    if model["model_type"] not in cls.PRETRAINED_MODEL_CONFIG_DICT:
+        return [
+            unknown("model.model_type", model["model_type"], cls.PRETRAINED_MODEL_CONFIG_DICT, what="type")
+        ]
+    if not is_ours(cls):
+        return []
+    defaults = read_defaults(cls.default_config_path(model["model_type"]))["model"]
+    return key_problems("model", model, defaults, {*MODEL_KEYS, *getattr(cls, "CONFIG_KEYS", {})})
+
+
+def dataset_problems(datasets: Mapping[str, Any]) -> list[str]:
+    problems = [] if datasets else ["datasets: found none, expected at least one data set"]
+    for name, section in datasets.items():
+        where = f"datasets.{name}"
+        cls = registry.get_builder_class(name)
+        if cls is None:
+            problems.append(unknown(where, name, registry.list_datasets(), what="data set"))
+            continue
+        if not isinstance(section, Mapping):
+            problems.append(
+                f"{where}: found {section!r}, expected a mapping; write `{name}: {{}}` for the defaults"
+            )
+            continue
+        kind = section.get("type", "default")
+        if kind not in cls.DATASET_CONFIG_DICT:
+            problems.append(unknown(f"{where}.type", kind, cls.DATASET_CONFIG_DICT, what="type"))
+            continue
+        if is_ours(cls):
+            defaults = read_defaults(cls.default_config_path(kind))["datasets"][name]
+            problems += key_problems(
+                where, section, defaults, {*DATASET_KEYS, *getattr(cls, "CONFIG_KEYS", {})}
+            )
+        problems += processor_problems(where, section)
+    return problems
+
+
+def processor_problems(where: str, section: Mapping[str, Any]) -> list[str]:
+    """The names under vis_processor.train.name and the like; their other keys belong to the processor."""
+    problems = []
+    for kind in PROCESSORS:
+        for split, processor in (section.get(kind) or {}).items():
+            name = processor.get("name") if isinstance(processor, Mapping) else None
+            if registry.get_processor_class(name) is None:
+                problems.append(
+                    unknown(f"{where}.{kind}.{split}.name", name, registry.list_processors(), "processor")
+                )
+    return problems
+
+
+def is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "ealign_plugin"
+
+
+def read_defaults(path: str) -> dict[str, Any]:
+    defaults = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(defaults, dict)
+    return defaults
+
+
+def key_problems(
+    where: str, given: Mapping[str, Any], defaults: Mapping[str, Any], also: Set[str] = frozenset()
+) -> list[str]:
+    """Keys that the default YAML has not, and values of another type than there; recursive.
+
+    Example:
+        >>> key_problems("model", {"beem": 3}, {"beam": 5, "heads": 4})
+        ["model.beem: unknown key 'beem'; did you mean 'beam'?"]
+    """
+    problems = []
+    for key, value in given.items():
+        place = f"{where}.{key}"
+        if key in defaults:
+            default = defaults[key]
+            if default is not None:
+                problems += type_problem(place, value, type(default))
+            is_open = default == {} or key in PROCESSORS
+            if isinstance(default, Mapping) and isinstance(value, Mapping) and not is_open:
+                problems += key_problems(place, value, default)
+        elif key not in also:
+            problems.append(unknown(place, key, {*map(str, defaults), *also}))
+    return problems
+
+
+def type_problem(where: str, value: object, expected: type | None) -> list[str]:
+    """None is always allowed: it turns an option off."""
+    if (
+        value is None
+        or expected is None
+        or isinstance(value, expected)
+        and not mistaken_bool(value, expected)
+    ):
+        return []
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return []
+    if expected is bool:
+        return [f"{where}: found {value!r}, expected true or false"]
+    return [f"{where}: found {value!r}, expected {TYPE_NAMES.get(expected, expected.__name__)}"]
+
+
+def mistaken_bool(value: object, expected: type) -> bool:
+    """In Python True is an int; in a YAML it is a mistake where a number stands."""
+    return isinstance(value, bool) and expected is not bool

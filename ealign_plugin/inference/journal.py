@@ -1,0 +1,95 @@
+"""What an evaluation has found out so far, on disk as it is made, so that an interrupted one goes on.
+
+::
+
+    <run folder>/evaluation-test/        gone when the evaluation is complete
+        rank0.jsonl                      each process writes its own: a header, then one line a batch
+            {"identity": {"weights": …, "run": …, "samples": …}}
+            [{"index": 0, "caption": …}, {"index": 2, …}]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ealign_plugin.errors import UserError
+from ealign_plugin.files import atomic_write
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """The records of one evaluation.
+
+    Args:
+        folder: Its own folder; shared by all processes.
+        rank: This process.
+        identity: What must be the same for records to be used again, as JSON values.
+    """
+
+    def __init__(self, folder: Path, rank: int, identity: Mapping[str, Any]) -> None:
+        self.folder, self.rank = folder, rank
+        self.identity = json.loads(json.dumps(identity))
+        self._begun = False
+
+    def read(self) -> list[Record]:
+        """The records of all processes; those of another identity count as none."""
+        found: list[Record] = []
+        for path in sorted(self.folder.glob("rank*.jsonl")):
+            header, *batches = _whole_lines(path) or [None]
+            if header == {"identity": self.identity}:
+                found += [record for batch in batches for record in batch]
+            else:
+                logging.warning("%s: of another evaluation, and so not used again", path)
+        return found
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Append the records of a batch: all of them or none.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        path = self.folder / f"rank{self.rank}.jsonl"
+        try:
+            if not self._begun:
+                self._begin(path)
+                self._begun = True
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_line(list(records)))
+        except OSError as error:
+            raise UserError(
+                f"{path}: the evaluation's records cannot be written ({error.strerror or error}); make "
+                "room there; the same command then goes on from what was written"
+            ) from None
+
+    def _begin(self, path: Path) -> None:
+        """Header, and the whole lines of this evaluation that are there already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        header, *batches = (_whole_lines(path) if path.exists() else []) or [None]
+        kept = batches if header == {"identity": self.identity} else []
+        atomic_write(path, "".join(map(_line, [{"identity": self.identity}, *kept])).encode())
+
+    def remove(self) -> None:
+        """Nothing is left of it."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _whole_lines(path: Path) -> list[Any]:
+    """The JSON values of the lines that end; the last may have been cut off."""
+    *lines, _ = path.read_bytes().split(b"\n")
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError:
+        logging.warning("%s: it is no JSON Lines, and so not used again", path)
+        return []

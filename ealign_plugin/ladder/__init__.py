@@ -1,0 +1,1 @@
+"""Ablation ladders: rungs that are trained or evaluated one after another, and their table."""

@@ -1,0 +1,111 @@
+"""LoRA on the language model, through peft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from ealign_plugin.errors import UserError
+from ealign_plugin.validation import expected_one_of, is_number
+
+LLAMA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+T5_TARGETS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraOptions:
+    """LoRA on the language model (arXiv 2106.09685): ``W x + alpha / r · B A x``, with ``B`` zero at first.
+
+    Args:
+        targets: Last names of the linear layers that get it; None: all of a LLaMA's or T5's blocks.
+        r: Rank of ``B A``.
+        alpha: Strength.
+        dropout: Share of ``x`` that is dropped in training.
+    """
+
+    targets: tuple[str, ...] | None = None
+    r: int = 16
+    alpha: float = 16
+    dropout: float = 0.05
+
+
+def lora_options(config: Mapping[str, Any] | None) -> LoraOptions:
+    """Read ``model.lora`` of a config; what is missing keeps its default.
+
+    Raises:
+        UserError: an unknown name, or a value outside its range.
+    """
+    if config is not None and not isinstance(config, Mapping):
+        raise UserError(f"model.lora: {config!r} found; options expected, such as {{r: 16, alpha: 16}}")
+    values = dict(config or {})
+    known = [item.name for item in fields(LoraOptions)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"model.lora: unknown option {name!r} found; {expected_one_of(name, known)}")
+    targets = values.get("targets")
+    if targets is not None:
+        named = isinstance(targets, Sequence) and not isinstance(targets, str) and len(targets) > 0
+        if not named or not all(isinstance(target, str) and target for target in targets):
+            raise UserError(
+                f"model.lora.targets: {targets!r} found; a list of names of linear layers expected, "
+                "such as [q_proj, v_proj], or null for all of a LLaMA's or T5's blocks"
+            )
+        values["targets"] = tuple(dict.fromkeys(targets))
+    options = LoraOptions(**values)
+    if type(options.r) is not int or options.r < 1:
+        raise UserError(f"model.lora.r: {options.r!r} found; a whole number of at least 1 expected")
+    if not is_number(options.alpha) or options.alpha <= 0:
+        raise UserError(f"model.lora.alpha: {options.alpha!r} found; a number above 0 expected")
+    if not is_number(options.dropout) or not 0 <= options.dropout < 1:
+        raise UserError(f"model.lora.dropout: {options.dropout!r} found; at least 0 and below 1 expected")
+    return options
+
+
+def put_lora_in(language_model: nn.Module, options: LoraOptions) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise UserError(
+            "model.trainable: lora needs the package peft, which is missing; "
+            "pip install 'ealign-plugin[lora]', or train connector or connector+llm"
+        ) from None
+
+    config = LoraConfig(
+        r=options.r,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=list(options.targets or ()),
+    )
+    inject_adapter_in_model(config, language_model)
+    for name, parameter in language_model.named_parameters():
+        if is_lora(name):
+            # In bfloat16, with its 8 bits, most steps of a small learning rate would round to nothing.
+            parameter.data = parameter.data.float()
+
+
+def with_targets(model: nn.Module, lora: LoraOptions) -> LoraOptions:
+    """The options with their targets, each of which names a linear layer of the language model."""
+    language_model: Any = model.language_model
+    linear = {
+        name.rpartition(".")[2]: None
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    kind = getattr(language_model.config, "model_type", "")
+    targets = lora.targets or (T5_TARGETS if kind == "t5" else LLAMA_TARGETS)
+    for target in targets:
+        if target not in linear:
+            raise UserError(
+                f"model.lora.targets: {target!r} found, which names no linear layer of the language model "
+                f"({type(language_model).__name__}); {expected_one_of(target, list(linear))}"
+            )
+    return LoraOptions(targets=targets, r=lora.r, alpha=lora.alpha, dropout=lora.dropout)
+
+
+def is_lora(name: str) -> bool:
+    return ".lora_" in name

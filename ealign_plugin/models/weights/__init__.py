@@ -1,0 +1,1 @@
+"""Weights from outside and to outside: hubs, packages, LAVIS, checkpoints, export."""

@@ -1,0 +1,1 @@
+"""A training run: the step, several processes, precision, the optimiser, checkpoints."""

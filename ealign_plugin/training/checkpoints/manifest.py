@@ -1,0 +1,177 @@
+"""One checkpoint's folder and its manifest: which files, how large, with which SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from ealign_plugin.errors import UserError
+
+FORMAT = 1
+
+
+FOLDER, MANIFEST, WEIGHTS = "checkpoints", "manifest.json", "weights.safetensors"
+
+
+OPTIMIZER, SHARDS, STATE = "optimizer.safetensors", "shards", "state.json"
+
+
+TRASH = ".trash"
+
+
+NAME = re.compile(r"iter_\d{6,}(-\d+)?")
+
+
+MAX_JSON_BYTES = 64 << 20
+
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder and what its manifest says.
+
+    The manifest holds ``format``, ``number`` (1 for a run's first, 2 for the next, whatever the iteration),
+    ``iters``, ``metric`` (None: none was measured), ``versions``, ``world_size``, ``sharded``, ``files``
+    (path → bytes, sha256), and what the caller added: ``config``, ``data``, ``revision``.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def iters(self) -> int:
+        """Iterations done."""
+        return self.manifest["iters"]
+
+    @property
+    def metric(self) -> float | None:
+        """Higher is better."""
+        return self.manifest["metric"]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """Compare files with the manifest: these, or all.
+
+        Raises:
+            UserError: a file is missing or has changed.
+        """
+        files = self.manifest["files"]
+        names = list(files if names is None else names)
+        for name in names:
+            path, size = self.folder / name, files[name]["bytes"]
+            if not path.is_file():
+                raise UserError(f"{path}: the file is missing; use another checkpoint")
+            if path.stat().st_size != size:
+                raise UserError(
+                    f"{path}: {path.stat().st_size} bytes found, {size} expected by {MANIFEST}; use another "
+                    "checkpoint"
+                )
+        try:
+            rows = file_rows(self.folder, names)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: its files cannot be read ({error.strerror}); use another checkpoint"
+            ) from None
+        for name, row in rows.items():
+            if row["sha256"] != files[name]["sha256"]:
+                raise UserError(
+                    f"{self.folder / name}: its SHA-256 is not the one in {MANIFEST}, the file was damaged "
+                    "or changed; use another checkpoint"
+                )
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Raises UserError where the manifest is missing, torn, or of another format."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: format {manifest.get('format')!r} found, {FORMAT} expected; update ealign-plugin or "
+            "use another checkpoint"
+        )
+    files = manifest.get("files") or {}
+    fits = (
+        all(is_a(manifest.get(key), int) for key in ("iters", "number", "world_size"))
+        and (manifest.get("metric") is None or is_a(manifest["metric"], int | float))
+        and all(isinstance(manifest.get(key), dict) for key in ("config", "versions", "files"))
+        and isinstance(manifest.get("sharded"), bool)
+        and all(_is_row(name, row) for name, row in files.items())
+        and {WEIGHTS, STATE} <= set(files)
+    )
+    if not fits:
+        raise UserError(f"{path}: it is no manifest of a checkpoint; use another checkpoint")
+    return Checkpoint(folder, manifest)
+
+
+def is_a(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_row(name: str, row: Any) -> bool:
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts
+    return (
+        inside
+        and isinstance(row, dict)
+        and is_a(row.get("bytes"), int)
+        and isinstance(row.get("sha256"), str)
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise UserError(f"{path}: {size:,} bytes found, at most {MAX_JSON_BYTES:,} expected")
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read ({error.strerror}); use another checkpoint") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: it is no JSON ({error}); use another checkpoint") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: a JSON object expected; use another checkpoint")
+    return record
+
+
+def file_rows(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of files."""
+
+    def row(name: str) -> dict[str, Any]:
+        with open(folder / name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"bytes": file.tell(), "sha256": digest}
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(zip(names, pool.map(row, names), strict=True))
+
+
+def versions() -> dict[str, str | None]:
+    def known(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    packages = {name: known(name.replace("_", "-")) for name in ("ealign_plugin", "torch", "transformers")}
+    return {**packages, "python": platform.python_version()}

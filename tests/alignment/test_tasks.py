@@ -1,0 +1,311 @@
+"""The three tasks: what is asked, what is answered, and how the examples are balanced."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ealign_plugin.alignment.contexts import STRATEGIES, build_context
+from ealign_plugin.alignment.mixture import TASKS, TaskMixture
+from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.selection import parse_entities, sentence_labels, shared_entities
+from ealign_plugin.alignment.tasks import Example, examples
+from ealign_plugin.entities import entity_keys
+from ealign_plugin.errors import UserError
+from tests.alignment.articles import ARTICLES, STORM, article
+
+TEMPLATES = Templates(
+    caption="Read {context} Write:", sentence="Is it? {sentence} Say:", entity="Read {context} Names?"
+)
+EXACT = {"miss": 0, "extra": 0}  # selections without mistakes
+SEEDS = st.integers(0, 10_000)
+
+
+def visit(sample, task, seed=0, **recipe):
+    return examples(sample, task, TaskMixture(**recipe), TEMPLATES, random.Random(seed))
+
+
+def sentence_asked(example):
+    before, after = TEMPLATES.sentence_parts()
+    return example.instruction.removeprefix(before).removesuffix(after)
+
+
+# Captions and names
+
+
+def test_a_caption_example():
+    assert visit(STORM, "caption", words=20, **EXACT) == [
+        Example(
+            task="caption",
+            instruction="Read Ana Ruiz’s talk began. OSLO slept. Write:",
+            question="Read Write:",
+            target="Ana Ruiz in Oslo on Monday.",
+        )
+    ]
+
+
+def test_an_entity_example_asks_for_the_names_that_its_context_shows():
+    (example,) = visit(STORM, "entity", words=20, **EXACT)
+    assert example.instruction == "Read Ana Ruiz’s talk began. OSLO slept. Names?"
+    assert (example.question, example.target) == ("Read Names?", "Ana Ruiz; OSLO")
+    (example,) = visit(STORM, "entity", words=5, **EXACT)
+    assert example.target == "Ana Ruiz"
+    (example,) = visit(STORM, "entity", words=20, entity_contexts={"full": 1})
+    assert example.target == "Monday; Ana Ruiz; OSLO"
+
+
+def test_a_name_that_was_cut_off_is_not_asked_for():
+    targets = [visit(STORM, "entity", words=words, **EXACT)[0].target for words in (1, 2)]
+    assert targets == ["none", "Ana Ruiz"]
+
+
+def test_an_entity_example_without_names():
+    (example,) = visit(STORM, "entity", entity_contexts={"none": 1})
+    assert (example.instruction, example.target) == ("Read  Names?", "none")
+    (example,) = visit(article("Rain.", "[Oslo/GPE]."), "entity")
+    assert example.target == "none"
+
+
+@given(ARTICLES, SEEDS, st.sampled_from(STRATEGIES), st.integers(1, 40))
+def test_names_to_list_are_in_the_caption_and_in_the_text(sample, seed, strategy, words):
+    (example,) = visit(sample, "entity", seed, entity_contexts={strategy: 1}, words=words)
+    names = parse_entities(example.target, TEMPLATES.separator)
+    assert set(names) <= set(shared_entities(sample))
+    assert all(name in example.instruction for name in names)
+
+
+@given(ARTICLES)
+def test_the_head_is_asked_for_all_names_of_its_sentences(sample):
+    (example,) = visit(sample, "entity", entity_contexts={"head": 1}, words=30)
+    seen = build_context(sample, "head", words=30).sentences
+    assert parse_entities(example.target, "; ") == shared_entities(sample, seen)
+
+
+def test_contexts_are_drawn_by_their_shares():
+    rng = random.Random(3)
+    recipe = TaskMixture(contexts={"none": 3, "full": 1, "head": 0})
+    drawn = Counter(examples(STORM, "caption", recipe, TEMPLATES, rng)[0].instruction for _ in range(400))
+    assert len(drawn) == 2
+    assert drawn["Read  Write:"] / 400 == pytest.approx(3 / 4, abs=0.06)
+
+
+# Sentences
+
+
+def test_sentence_examples_come_in_pairs_of_yes_and_no():
+    made = visit(STORM, "sentence", positives=3, caption_positive=0)
+    assert [example.target for example in made] == ["yes", "no"] * 3
+    assert {example.question for example in made} == {"Is it? Say:"}
+    asked = {(sentence_asked(example), example.target) for example in made}
+    assert asked <= {
+        ("It rained on Monday.", "no"),
+        ("Bo Lind left Bergen.", "no"),
+        ("Ana Ruiz’s talk began.", "yes"),
+        ("Nobody came, not even Bo Lind.", "no"),
+        ("OSLO slept.", "yes"),
+        ("Kai Moe won.", "no"),
+    }
+
+
+@given(ARTICLES, SEEDS, st.integers(1, 4), st.floats(0, 1), st.floats(0, 1))
+def test_every_answer_is_right_and_both_are_equally_frequent(
+    sample, seed, positives, by_caption, any_negative
+):
+    made = visit(
+        sample, "sentence", seed, positives=positives, caption_positive=by_caption, any_negative=any_negative
+    )
+    labels = sentence_labels(sample)
+    if len(set(labels)) < 2:  # positives or negatives are missing
+        assert made == []
+        return
+    right = {(s.text, "yes" if label else "no") for s, label in zip(sample.sentences, labels, strict=True)}
+    assert {(sentence_asked(e), e.target) for e in made} <= right | {(sample.caption, "yes")}
+    assert Counter(example.target for example in made) == {"yes": positives, "no": positives}
+
+
+def test_every_type_of_entity_is_asked_for_equally_often():
+    crowd = [f"[Ana Ruiz/PERSON] spoke, part {i}." for i in range(9)] + ["[Oslo/GPE] slept."]
+    others = [f"[Bo Lind/PERSON] spoke, part {i}." for i in range(9)] + ["[Bergen/GPE] slept.", "Rain."]
+    sample = article("[Ana Ruiz/PERSON] in [Oslo/GPE].", *crowd, *others)
+    made = visit(sample, "sentence", positives=600, caption_positive=0, any_negative=0)
+    asked = Counter((sentence_asked(example).partition(" ")[0], example.target) for example in made)
+    # Ana, Bo: nine sentences each. Oslo, Bergen: one each. Rain: no hard negative.
+    assert asked == {
+        ("Ana", "yes"): pytest.approx(300, abs=50),
+        ("Bo", "no"): asked["Ana", "yes"],
+        ("Oslo", "yes"): pytest.approx(300, abs=50),
+        ("Bergen", "no"): asked["Oslo", "yes"],
+    }
+
+
+def test_the_type_is_that_of_a_shared_entity_not_of_its_neighbours():
+    sample = article(
+        "[Ana/PERSON]", "[Ana/PERSON] left [Oslo/GPE].", "[Bo/PERSON] spoke.", "[Bergen/GPE] slept."
+    )
+    made = visit(sample, "sentence", positives=20, any_negative=0)
+    assert {sentence_asked(example) for example in made if example.target == "no"} == {"Bo spoke."}
+
+
+def test_a_share_of_the_negatives_is_any_sentence():
+    sample = article("[Ana/PERSON]", "[Ana/PERSON] spoke.", "[Bo/PERSON] spoke.", "Rain.", "Snow.", "Wind.")
+    asked = Counter(map(sentence_asked, visit(sample, "sentence", positives=800, any_negative=0.4)))
+    assert asked["Bo spoke."] / 800 == pytest.approx(0.6 + 0.4 / 4, abs=0.05)
+
+
+def test_without_a_hard_negative_any_other_sentence_is_one():
+    sample = article("[Ana/PERSON]", "[Ana/PERSON] spoke.", "[Oslo/GPE] slept.")
+    assert [e.target for e in visit(sample, "sentence", any_negative=0, positives=1)] == ["yes", "no"]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.25, 100), (1, 400)])
+def test_a_share_of_the_positives_is_the_caption(share, expected):
+    made = visit(STORM, "sentence", positives=400, caption_positive=share)
+    captions = sum(sentence_asked(example) == STORM.caption for example in made)
+    assert captions == pytest.approx(expected, abs=35 if 0 < share < 1 else 0)
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [(), ("[Oslo/GPE].",), ("Rain.",), ("[Oslo/GPE].", "[Oslo/GPE] again."), ("On [Monday/DATE].", "Rain.")],
+)
+def test_an_article_without_positives_or_negatives_gives_no_pairs(sentences):
+    assert visit(article("[Oslo/GPE] on [Monday/DATE]", *sentences), "sentence") == []
+
+
+@given(ARTICLES, SEEDS, st.sampled_from(TASKS))
+def test_equal_seeds_give_equal_examples(sample, seed, task):
+    assert visit(sample, task, seed) == visit(sample, task, seed)
+
+
+@given(ARTICLES)
+def test_a_sample_before_annotation_still_gives_a_caption(sample):
+    bare = article(sample.caption)
+    assert [example.target for example in visit(bare, "caption")] == [sample.caption]
+    assert entity_keys(bare.caption_entities) == set() and visit(bare, "sentence") == []
+
+
+# Templates
+
+
+@given(st.text(max_size=20))
+def test_the_parts_of_the_sentence_prompt_make_it_up(sentence):
+    """Pass 1 scores before + sentence + after; the training read the whole prompt."""
+    for templates in (TEMPLATES, Templates(), Templates(sentence="{sentence}")):
+        before, after = templates.sentence_parts()
+        assert templates.sentence_prompt(sentence)[0] == before + sentence + after
+
+
+def test_marks_in_the_text_are_left_as_they_are():
+    assert TEMPLATES.caption_prompt("a {context} {sentence} {0}") == (
+        "Read a {context} {sentence} {0} Write:",
+        "Read Write:",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        (
+            "caption",
+            "Write the caption:",
+            "{context} was expected once in the text, found 'Write the caption:'",
+        ),
+        ("caption", "{sentence} Write:", "{context} was expected once"),
+        ("entity", "", "{context} was expected once in the text, found ''"),
+        ("sentence", "{context}?", "{sentence} was expected once"),
+        ("sentence", "{sentence} and {sentence}?", "{sentence} was expected once"),
+        ("sentence", None, "text was expected, found None"),
+        ("yes", True, "text was expected, found True"),  # YAML's yes without quotes
+        ("separator", " ", "a mark between names was expected, found ' '"),
+        ("separator", "", "a mark between names was expected, found ''"),
+    ],
+)
+def test_a_template_that_cannot_work_is_named(name, value, found):
+    with pytest.raises(UserError) as caught:
+        Templates(**{name: value})
+    assert str(caught.value).startswith(f"templates.{name}: {found}")
+
+
+@pytest.mark.parametrize("answers", [{"yes": "no"}, {"no": "yes"}, {"yes": ""}, {"no": " "}])
+def test_two_answers_are_needed(answers):
+    with pytest.raises(UserError, match="^templates.yes and no: two answers were expected"):
+        Templates(**answers)
+
+
+# Recipe
+
+
+@pytest.mark.parametrize("name", ["tasks", "contexts", "entity_contexts"])
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({}, "a share above 0 was expected, found {}"),
+        ({"KEY": 0}, "a share above 0 was expected"),
+        ({"KEY": -1}, "names with shares of 0 or more were expected, found {'KEY': -1}"),
+        ({"KEY": float("nan")}, "names with shares of 0 or more were expected"),
+        ({"KEY": float("inf")}, "names with shares of 0 or more were expected"),
+        ({"KEY": "1"}, "names with shares of 0 or more were expected"),
+        ({"KEY": None}, "names with shares of 0 or more were expected"),
+        ("KEY", "names with shares of 0 or more were expected, found 'KEY'"),
+        (None, "names with shares of 0 or more were expected, found None"),
+        ({"KEY": 1, "heads": 1}, "'heads' is unknown; choose from "),
+    ],
+)
+def test_shares_that_cannot_be_drawn_from(name, shares, message):
+    known = "sentence" if name == "tasks" else "head"
+    if isinstance(shares, dict):
+        shares = {known if key == "KEY" else key: value for key, value in shares.items()}
+    with pytest.raises(UserError) as caught:
+        TaskMixture(**{name: shares})
+    assert str(caught.value).startswith(f"recipe.{name}: {message}".replace("{'KEY'", f"{{'{known}'"))
+
+
+@pytest.mark.parametrize("name", ["words", "positives"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "10", None])
+def test_numbers_of_things(name, value):
+    with pytest.raises(UserError, match=rf"^recipe.{name}: a whole number of at least 1 .* found {value!r}$"):
+        TaskMixture(**{name: value})
+    assert getattr(TaskMixture(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", ["caption_positive", "any_negative", "miss", "extra"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "0.5", None, False])
+def test_probabilities(name, value):
+    with pytest.raises(
+        UserError, match=rf"^recipe.{name}: a number from 0 to 1 was expected, found {value!r}$"
+    ):
+        TaskMixture(**{name: value})
+    assert [getattr(TaskMixture(**{name: edge}), name) for edge in (0, 1)] == [0, 1]
+
+
+def test_a_phase_changes_some_values_and_leaves_the_recipe_as_it_was():
+    recipe = TaskMixture(words=80)
+    first = recipe.changed({"tasks": {"caption": 1}, "contexts": {"none": 1}})
+    assert (first.tasks, first.contexts, first.words) == ({"caption": 1}, {"none": 1}, 80)
+    assert recipe == TaskMixture(words=80)
+
+
+def test_an_empty_mapping_in_a_config_means_as_it_was():
+    assert TaskMixture().changed({"tasks": {}, "entity_contexts": {}}) == TaskMixture()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"task": {"caption": 1}},
+            "recipe: unknown key 'task'; known are any_negative, caption_positive, contexts",
+        ),
+        (
+            {"tasks": {"captions": 1}},
+            "recipe.tasks: 'captions' is unknown; choose from caption, sentence, entity",
+        ),
+        ({"words": 0}, "recipe.words: a whole number of at least 1 was expected, found 0"),
+    ],
+)
+def test_a_change_is_checked_like_the_recipe(changes, message):
+    with pytest.raises(UserError) as caught:
+        TaskMixture().changed(changes)
+    assert str(caught.value).startswith(message)
