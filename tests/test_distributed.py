@@ -57,12 +57,12 @@ def test_alone_needs_no_group():
 PROCESS = """
 import torch, torch.distributed as dist
 from omegaconf import OmegaConf
-from ealign_plugin.distributed import from_first, join, leave
+from ealign_plugin.distributed import run_on_first_rank, join, leave
 run_cfg = OmegaConf.create({"device": "cpu", "dist_url": "env://", "dist_timeout_minutes": 1})
 join(run_cfg)
 total = torch.tensor([run_cfg.rank + 1])
 dist.all_reduce(total)
-told = from_first(lambda: f"from {run_cfg.rank}")
+told = run_on_first_rank(lambda: f"from {run_cfg.rank}")
 print(dist.get_backend(), run_cfg.world_size, run_cfg.gpu, int(total), told)
 leave()
 """

@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.data.shards.index import Shard
-from ealign_plugin.data.streams import order, training
+from ealign_plugin.data.streams import order
+from ealign_plugin.data.streams import training as training_module
 from ealign_plugin.data.streams.batches import StreamState, TrainingBatches, check_weights
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.data.streams.training import TrainingStream, training_stream
@@ -196,7 +197,7 @@ def test_skipped_samples_are_still_counted_after_a_restart(tar_of, news, photo):
 
 def test_only_the_window_is_read_again_and_nothing_is_decoded_before_the_first_new_sample(index, monkeypatch):
     opened, decoded = [], []
-    read_shard, decode = order.read_shard, training.decode
+    read_shard, decode = order.read_shard, training_module.decode
 
     def counted_read(shard: Shard):
         opened.append(shard.path.name)
@@ -207,7 +208,7 @@ def test_only_the_window_is_read_again_and_nothing_is_decoded_before_the_first_n
         return decode(raw, processor)
 
     monkeypatch.setattr(order, "read_shard", counted_read)
-    monkeypatch.setattr(training, "decode", counted_decode)
+    monkeypatch.setattr(training_module, "decode", counted_decode)
     for stop in range(1, 40):
         whole = batches_of(index.shards["train"], 0)
         opened.clear()

@@ -26,7 +26,7 @@ from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.data.shards import read as stream
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.read import RawSample, decode, read_shard
-from ealign_plugin.data.streams import order, training
+from ealign_plugin.data.streams import order
 from ealign_plugin.data.streams.evaluation import EvaluationSamples
 from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
 from ealign_plugin.data.streams.order import ShuffledSamples
