@@ -52,6 +52,10 @@ class Registry(Generic[T]):
             listener(name, value)
         return value
 
+    def unregister(self, name: str) -> None:
+        """Take one out, as a test does with what it registered; listeners are not called."""
+        self._found.pop(name, None)
+
     def subscribe(self, listener: Callable[[str, T], None]) -> None:
         """Call ``listener(name, value)`` for all that is registered, now and later."""
         self._listeners.append(listener)

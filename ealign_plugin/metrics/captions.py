@@ -80,24 +80,6 @@ def score_each(references: Sequence[str], candidates: Sequence[str]) -> list[dic
     return _each(*_words_only(references, candidates))
 
 
-def caption_statistics(captions: Sequence[str]) -> dict[str, float]:
-    """Mean words a caption, and mean type-token ratio (different words / words; 0 for an empty caption).
-
-    Words are split at whitespace after punctuation is removed. (Transform and Tell counts words so, but
-    takes the ratio over NLTK's tokens, so its ratio differs slightly.)
-
-    Raises:
-        UserError: no captions.
-    """
-    if not captions:
-        raise UserError("no captions to count words in: at least one is expected")
-    words = [PUNCTUATION.sub("", caption).split() for caption in captions]
-    return {
-        "words": sum(map(len, words)) / len(words),
-        "type_token_ratio": sum(len(set(item)) / len(item) for item in words if item) / len(words),
-    }
-
-
 def find_java() -> str | None:
     """Path of the ``java`` that would run METEOR; None where the PATH has none."""
     return shutil.which("java")
@@ -126,6 +108,15 @@ def _each(references: list[str], candidates: list[str]) -> list[dict[str, float]
         cider += (candidate, [reference])
     _, ciders = cider.compute_score()
     return [{"rouge": float(r), "cider": float(c)} for r, c in zip(rouges, ciders, strict=True)]
+
+
+def score_meteor(references: Sequence[str], candidates: Sequence[str]) -> float | None:
+    """METEOR 1.5's score of the whole set; None, with a warning, where Java is missing or fails.
+
+    Raises:
+        UserError: as `score_captions`.
+    """
+    return _meteor_or_none(*_words_only(references, candidates), None)
 
 
 def _meteor_or_none(references: list[str], candidates: list[str], wanted: bool | None) -> float | None:
@@ -172,8 +163,8 @@ def _meteor(java: str, references: list[str], candidates: list[str]) -> float:
         return float(run.stdout)
     except ValueError:
         lines = (run.stderr + run.stdout).decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        told = next((line for line in lines if "Error" in line or "Exception" in line), lines[-1])
+        reason = next((line for line in lines if "Error" in line or "Exception" in line), lines[-1])
         raise UserError(
-            f"METEOR failed: {java} ended with code {run.returncode} and no score ({told}); "
+            f"METEOR failed: {java} ended with code {run.returncode} and no score ({reason}); "
             "a Java runtime (8 or later) with 2 GB of free memory is expected; mend Java or leave METEOR out"
         ) from None

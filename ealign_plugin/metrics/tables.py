@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -26,10 +26,17 @@ PLAIN = frozenset({"words", "reference_words"})
 """Columns that hold no fraction: printed as they are, not times 100."""
 
 
-def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, decimals: int = 1) -> str:
+def format_table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    decimals: int = 1,
+    headings: Mapping[str, str] | None = None,
+    plain: Collection[str] = PLAIN,
+) -> str:
     """Rows of figures as aligned text, one line a row.
 
-    Fractions (floats) are printed times 100, as papers print them, except in the columns of `PLAIN`; whole
+    Fractions (floats) are printed times 100, as papers print them, except in ``plain`` columns; whole
     numbers and text as they are; a missing value or None as a dash::
 
         | context | BLEU-4 | METEOR | entity F1 |
@@ -40,13 +47,15 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, d
         rows: One mapping a row, for example what `evaluate` returns.
         columns: Keys to print, in order; text stands left, figures right.
         decimals: Digits after the point.
+        headings: Headings by key; a key without one gets that of `HEADINGS`, or its own words.
+        plain: Columns that hold no fractions.
     """
     table = Table(box=box.MARKDOWN)
     for key in columns:
         text = any(isinstance(row.get(key), str) for row in rows)
-        table.add_column(_heading(key), justify="left" if text else "right")
+        table.add_column((headings or {}).get(key) or _heading(key), justify="left" if text else "right")
     for row in rows:
-        table.add_row(*(_cell(key, row.get(key), decimals) for key in columns))
+        table.add_row(*(_cell(row.get(key), decimals, 1 if key in plain else 100) for key in columns))
     # Far wider than any table: rich would otherwise break the lines at the terminal's width.
     console = Console(file=io.StringIO(), width=10_000, markup=False, emoji=False, color_system=None)
     with console.capture() as capture:
@@ -62,9 +71,9 @@ def _heading(key: str) -> str:
     return HEADINGS.get(key, key.replace("_", " "))
 
 
-def _cell(key: str, value: Any, decimals: int) -> str:
+def _cell(value: str | float | None, decimals: int, scale: int) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value if key in PLAIN else 100 * value:.{decimals}f}"
+        return f"{scale * value:.{decimals}f}"
     return str(value)

@@ -51,9 +51,10 @@ from ealign_plugin.inference.two_pass import (
     TwoPasses,
     main_context,
 )
+from ealign_plugin.metrics.builtin import evaluate
 from ealign_plugin.metrics.captions import find_java, score_each
 from ealign_plugin.metrics.entities import all_named, entity_scores, names_held
-from ealign_plugin.metrics.protocols import evaluate, get_protocol
+from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.ranking import auc, average_precision, list_f1
 from ealign_plugin.metrics.tables import format_table
 from ealign_plugin.news import NewsSample

@@ -15,7 +15,7 @@ from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.rouge.rouge import Rouge
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.metrics.captions import caption_statistics, find_java, score_captions, score_each
+from ealign_plugin.metrics.captions import find_java, score_captions, score_each
 
 REFERENCES = [
     "Ana Ruiz, 41, speaks in Oslo on Monday.",
@@ -211,13 +211,3 @@ def test_lists_of_different_lengths_are_refused():
 def test_a_set_without_reference_words_is_refused(references):
     with pytest.raises(UserError, match=f"none of the {len(references)} reference captions holds a word"):
         score_captions(references, references, meteor=False)
-
-
-def test_statistics_count_words_without_punctuation():
-    statistics = caption_statistics(["Ana, Ana — and Bo.", "", "Oslo"])
-    assert statistics == {"words": 5 / 3, "type_token_ratio": pytest.approx((3 / 4 + 0 + 1) / 3)}
-
-
-def test_statistics_of_nothing_are_refused():
-    with pytest.raises(UserError, match="no captions"):
-        caption_statistics([])

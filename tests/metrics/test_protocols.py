@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.metrics.protocols import evaluate, get_protocol
+from ealign_plugin.metrics.builtin import evaluate
+from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.news import Entity
 
 REFERENCES = ["José Ruiz speaks in Oslo.", "Fans of Lyon on May 3"]
