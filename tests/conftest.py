@@ -20,6 +20,17 @@ import ealign_plugin  # noqa: E402, F401  the start-up finder, in an environment
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# Fixtures that start an interpreter of their own, which imports torch, transformers and LAVIS: seconds each.
+STARTS_A_PROCESS = {"run_python"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark ``process`` whatever starts processes through a fixture, in whichever file it stands."""
+    for item in items:
+        if STARTS_A_PROCESS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

@@ -25,6 +25,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import spacy  # noqa: E402
+from _options import read_options  # the file beside this one
 from PIL import Image  # noqa: E402
 
 from ealign_plugin.data.prepare import engines
@@ -114,7 +115,7 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = read_options(parser, articles=8, words=60, processes=1, rounds=1)
     with tempfile.TemporaryDirectory() as scratch:
         compare(Path(scratch), options)
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _options import read_options  # the file beside this one
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="of a turn")
     parser.add_argument("--rounds", type=int, default=40, help="turns of each of the two")
     parser.add_argument("--checkpoints", type=int, default=7, help="that are written; the median counts")
-    options = parser.parse_args()
+    options = read_options(parser, rounds=1, checkpoints=1)
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere:
         runner, batches = build(Path(scratch), BATCHES)
         copied, train = bare_loop(runner, batches)

@@ -4,6 +4,7 @@ Each command runs in a fresh interpreter, the commands taking turns, so that a b
 medians of wall time. Run it with the environment's Python: python projects/benchmarks/startup.py
 """
 
+import argparse
 import py_compile
 import shutil
 import statistics
@@ -13,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from _options import read_options  # the file beside this one
+
 HOOK = Path(__file__).resolve().parents[2] / "ealign_plugin" / "host" / "startup"
-IMPORT_ROUNDS = 7
-PASS_ROUNDS = 60
 
 
 def seconds(python: str | Path, code: str) -> float:
@@ -24,13 +25,15 @@ def seconds(python: str | Path, code: str) -> float:
     return time.perf_counter() - start
 
 
-def medians(commands: dict[str, tuple[str | Path, str]], rounds: int) -> dict[str, float]:
-    """name -> median seconds of (python, code), after one round that fills the caches."""
+def medians(
+    commands: dict[str, tuple[str | Path, str]], rounds: int, *, warm_up: int = 1
+) -> dict[str, float]:
+    """name -> median seconds of (python, code), after rounds that fill the caches."""
     times: dict[str, list[float]] = {name: [] for name in commands}
-    for turn in range(rounds + 1):
+    for turn in range(warm_up + rounds):
         for name, command in commands.items():
             elapsed = seconds(*command)
-            if turn:
+            if turn >= warm_up:
                 times[name].append(elapsed)
     return {name: statistics.median(values) for name, values in times.items()}
 
@@ -47,16 +50,23 @@ def bare_python(folder: Path, with_hook: bool) -> Path:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pass-rounds", type=int, default=60, help="of `pass` with and without the hook")
+    parser.add_argument("--import-rounds", type=int, default=7, help="of the imports; medians count")
+    options = read_options(parser, pass_rounds=2, import_rounds=1)
     with tempfile.TemporaryDirectory() as scratch:
         plain = bare_python(Path(scratch, "plain"), with_hook=False)
         hooked = bare_python(Path(scratch, "hooked"), with_hook=True)
-        idle = medians({"without": (plain, "pass"), "with": (hooked, "pass")}, PASS_ROUNDS)
+        idle = medians({"without": (plain, "pass"), "with": (hooked, "pass")}, options.pass_rounds)
     print(f"python -c pass without the hook   {1000 * idle['without']:8.2f} ms")
     print(f"python -c pass with the hook      {1000 * idle['with']:8.2f} ms")
     print(f"difference                        {1000 * (idle['with'] - idle['without']):8.2f} ms")
 
+    warm_up = 0 if options.small else 1
     codes = ("import lavis", "import ealign_plugin", "import ealign_plugin, lavis")
-    costs = medians({code: (sys.executable, code) for code in codes}, IMPORT_ROUNDS)
+    costs = medians({code: (sys.executable, code) for code in codes}, options.import_rounds, warm_up=warm_up)
     for code, cost in costs.items():
         print(f"{code:33} {1000 * cost:8.0f} ms")
     print(f"RATIO pass_with_hook_vs_without {idle['with'] / idle['without']:.3f}")

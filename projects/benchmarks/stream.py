@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import webdataset as wds
+from _options import read_options  # the file beside this one
 from PIL import Image, ImageFilter
 from torch.utils.data import DataLoader
 
@@ -146,10 +147,11 @@ def speed(loader: DataLoader, seconds: float) -> tuple[float, float]:
 def compare(folder: Path, options: argparse.Namespace) -> float:
     """Print the speeds; returns examples/s of the stream over images/s of webdataset alone."""
     width, height = options.width, options.width * 2 // 3
-    shards = make(folder, options.samples, words=900, size=(width, height), shard=100)
+    shards = make(folder, options.samples, words=options.words, size=(width, height), shard=100)
     size = sum(shard.path.stat().st_size for shard in shards) / options.samples
     print(
-        f"{options.samples} samples of {width}×{height} pixels and about 900 words, {size / 1000:.0f} kB each"
+        f"{options.samples} samples of {width}×{height} pixels and about {options.words} words, "
+        f"{size / 1000:.0f} kB each"
     )
     print(f"{options.workers} workers a loader, batches of {BATCH}, {options.rounds} rounds")
     loaders = {
@@ -172,7 +174,7 @@ def compare(folder: Path, options: argparse.Namespace) -> float:
 
 def resume(folder: Path, options: argparse.Namespace) -> float:
     """Print the times; returns the time to resume over the time of reading up to there."""
-    shards = make(folder, 20_000, words=60, size=(64, 64), shard=500)
+    shards = make(folder, options.samples_small, words=60, size=(64, 64), shard=options.samples_small // 40)
 
     def batches() -> TrainingBatches:
         return TrainingBatches({"made": stream_loader(shards, options.workers, ImageProcessor(64))})
@@ -185,13 +187,13 @@ def resume(folder: Path, options: argparse.Namespace) -> float:
     saved = whole.state()
     start = time.perf_counter()
     resumed = batches()
-    resumed.resume(saved)
+    resumed.resume([saved])
     first = next(resumed)
     resuming = time.perf_counter() - start
     expected = next(whole)
     if any(first[part] != expected[part] for part in ("key", "instruction", "target")):
         raise SystemExit("the resumed stream gave other examples than the one that read on")
-    print(f"\n20,000 small samples in {len(shards)} shards, read for {read:,} samples")
+    print(f"\n{options.samples_small:,} small samples in {len(shards)} shards, read for {read:,} samples")
     print(f"reading up to there       {reading:8.2f} s")
     print(f"resuming to a first batch {resuming:8.2f} s")
     print(f"size of the saved state   {len(saved):8d} characters")
@@ -206,6 +208,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each loader; the median counts")
     parser.add_argument("--seconds", type=float, default=6.0, help="measured in each round")
     parser.add_argument("--samples", type=int, default=1600, help="of the larger data set")
+    parser.add_argument("--words", type=int, default=900, help="of an article in it")
+    parser.add_argument("--samples-small", type=int, default=20_000, help="of the data set that is resumed")
     parser.add_argument(
         "--width",
         type=int,
@@ -213,7 +217,8 @@ def main() -> None:
         help="of its photos; decode_margin 2 makes a difference from 1344 on",
     )
     parser.add_argument("--resume-at", type=int, default=100_000, help="sample at which is resumed")
-    options = parser.parse_args()
+    tiny = {"samples": 64, "words": 60, "width": 96, "samples_small": 200, "resume_at": 500}
+    options = read_options(parser, workers=1, rounds=1, seconds=0.2, **tiny)
     with tempfile.TemporaryDirectory() as scratch:
         speed_ratio = compare(Path(scratch, "large"), options)
         resume_ratio = resume(Path(scratch, "small"), options)

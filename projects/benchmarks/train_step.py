@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from _options import read_options  # the file beside this one
 from torch.nn import functional as F
 
 from ealign_plugin.cli.quiet import quiet
@@ -55,6 +56,20 @@ SHAPES: dict[str, dict[str, Any]] = {
             **{"num_hidden_layers": 8, "num_attention_heads": 6},
         },
     },
+    "tiny": {
+        "vision_config": {
+            **{"image_size": 32, "patch_size": 16, "hidden_size": 32, "intermediate_size": 64},
+            **{"num_hidden_layers": 1, "num_attention_heads": 2},
+        },
+        "qformer_config": {
+            **{"vocab_size": 1280, "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 64},
+            **{"num_hidden_layers": 1, "num_attention_heads": 2, "cross_attention_frequency": 1},
+        },
+        "text_config": {
+            **{**LLAMA, "vocab_size": 2000, "hidden_size": 32, "intermediate_size": 64},
+            **{"num_hidden_layers": 2, "num_attention_heads": 2},
+        },
+    },
     "7b": {  # EVA ViT-g, BERT-base, Vicuna-7B: transformers' defaults but for the last
         "vision_config": {},
         "qformer_config": {},
@@ -67,7 +82,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def build(shape: str, device: torch.device) -> InstructBlip:
-    """Random weights: all trained in float32 (small), or bf16 with the connector trained (7b)."""
+    """Random weights: all trained in float32, or bf16 with the connector trained (7b)."""
     large = shape == "7b"
     options: dict[str, Any] = {"batching": "packed", "max_txt_len": 1024, "max_output_txt_len": 256}
     if large:
@@ -182,7 +197,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=1, help="different batches")
     parser.add_argument("--batch", type=int, default=10, help="examples in a batch")
     parser.add_argument("--rounds", type=int, default=2, help="times that each way runs a batch")
-    options = parser.parse_args()
+    options = read_options(parser, shape="tiny", batch=5, rounds=1)
 
     device = torch.device(options.device)
     torch.manual_seed(0)

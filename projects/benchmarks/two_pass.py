@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from _options import read_options  # the file beside this one
 from torch import Tensor, nn
 
 from ealign_plugin.cli.quiet import quiet
@@ -262,10 +263,10 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
-        "--shape", default="smol", choices=("small", "smol", "7b"), help="7b: in bf16, wants a GPU"
+        "--shape", default="smol", choices=("tiny", "small", "smol", "7b"), help="7b: in bf16, wants a GPU"
     )
     parser.add_argument("--images", type=int, default=4)
-    options = parser.parse_args()
+    options = read_options(parser, shape="tiny", images=2)
 
     device, half = torch.device(options.device), options.shape == "7b"
     torch.manual_seed(0)
