@@ -166,7 +166,7 @@ def _names(
     """The label and the first names that fit the budget; empty where none does."""
     text = ""
     for count in range(1, len(names) + 1):
-        longer = _joined(f"{label} {separator.join(names[:count])}.")
+        longer = f"{label.strip()} {separator.join(names[:count])}.".lstrip()
         if length(longer) > budget:
             break
         text = longer
@@ -184,7 +184,8 @@ def _fitted(
     """The context of the first of the wanted sentences, as many as fit when they stand together."""
 
     def around(*texts: str) -> str:
-        return _joined(headline, *texts, names)
+        # The separator between names may be a line break: it stays.
+        return " ".join(part for part in (_joined(headline, *texts), names) if part)
 
     def together(count: int) -> str:
         return around(*(sample.sentences[index].text for index in sorted(wanted[:count])))

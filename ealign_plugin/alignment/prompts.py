@@ -1,11 +1,21 @@
-"""How the tasks are worded: templates, and the one function that fills them."""
+"""How the tasks are worded: the templates, and the one place where an article's texts are put into them.
+
+The training stream, the evaluation and the captioner word every prompt by `Wording`, so that the model is
+asked at test what it was asked in training::
+
+    sample ── Wording.sample ──► its texts as the text processor leaves them
+                                   │ contexts are built from these (`ealign_plugin.alignment.contexts`)
+    template ── Wording.caption ─► Prompt(instruction, question)     the template itself is never changed
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.news import Entity, NewsSample
 from ealign_plugin.validation import check_names
 
 CONTEXT, SENTENCE = "{context}", "{sentence}"
@@ -60,24 +70,117 @@ class Templates:
         check_names(self, changes, "templates")
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def caption_prompt(self, context: str) -> tuple[str, str]:
-        """Instruction and question of the caption task."""
-        return _fill(self.caption, CONTEXT, context)
 
-    def sentence_prompt(self, sentence: str) -> tuple[str, str]:
-        """Instruction and question of the sentence task."""
-        return _fill(self.sentence, SENTENCE, sentence)
+class Prompt(NamedTuple):
+    """What the model is asked.
 
-    def entity_prompt(self, context: str) -> tuple[str, str]:
-        """Instruction and question of the entity task."""
-        return _fill(self.entity, CONTEXT, context)
+    Args:
+        instruction: The whole text that the language model reads.
+        question: The instruction without what is to be read. The Q-Former reads it, so that one set of
+            image tokens serves every sentence of an article.
+    """
+
+    instruction: str
+    question: str
+
+
+def fold_white_space(text: str) -> str:
+    """The text with single spaces between its words and none around it.
+
+    >>> fold_white_space(" Ana  Ruiz\\nspoke. ")
+    'Ana Ruiz spoke.'
+    """
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Templates and text processor: everything that decides how a sample becomes a prompt.
+
+    The text processor acts on the texts of the data, once and before anything is made of them: call
+    `sample` (or `text`) on what comes from the data, and give the methods below what came out. Templates,
+    answers and the separator between names stand in the prompt exactly as they are configured.
+
+    Args:
+        templates: The words around the data.
+        text_processor: Text → text, applied to sentences, captions, headlines and names.
+
+    Example:
+        >>> wording = Wording(Templates(caption="Read:\\n{context}\\nWrite:"), str.lower)
+        >>> wording.caption(wording.text("Ana spoke."))
+        Prompt(instruction='Read:\\nana spoke.\\nWrite:', question='Read:\\nWrite:')
+    """
+
+    templates: Templates = field(default_factory=Templates)
+    text_processor: Callable[[str], str] = fold_white_space
+
+    def text(self, text: str) -> str:
+        """A text of the data, as the text processor leaves it."""
+        return self.text_processor(text)
+
+    def sample(self, sample: NewsSample) -> NewsSample:
+        """The sample with all its texts as the text processor leaves them.
+
+        Sentences keep their number and order. Spans (``start``) are those of the original texts. An entity
+        of which nothing is left is left out.
+        """
+
+        def entities(found: Iterable[Entity]) -> tuple[Entity, ...]:
+            texts = ((entity, self.text(entity.text)) for entity in found)
+            return tuple(replace(entity, text=text) for entity, text in texts if text.strip())
+
+        return replace(
+            sample,
+            caption=self.text(sample.caption),
+            headline=self.text(sample.headline),
+            paragraphs=tuple(map(self.text, sample.paragraphs)),
+            sentences=tuple(
+                replace(sentence, text=self.text(sentence.text), entities=entities(sentence.entities))
+                for sentence in sample.sentences
+            ),
+            caption_entities=entities(sample.caption_entities),
+            headline_entities=entities(sample.headline_entities),
+        )
+
+    def caption(self, context: str) -> Prompt:
+        """The prompt of the caption task."""
+        return self.fill(self.templates.caption, CONTEXT, context)
+
+    def sentence(self, sentence: str) -> Prompt:
+        """The prompt of the sentence task: the sentence between the two `sentence_parts`."""
+        before, after = self.sentence_parts()
+        return Prompt(before + sentence + after, _without(before, after))
+
+    def entity(self, context: str) -> Prompt:
+        """The prompt of the entity task."""
+        return self.fill(self.templates.entity, CONTEXT, context)
 
     def sentence_parts(self) -> tuple[str, str]:
         """What stands before and after the sentence in the sentence task."""
-        before, _, after = self.sentence.partition(SENTENCE)
+        before, _, after = self.templates.sentence.partition(SENTENCE)
         return before, after
 
+    def names(self, names: Iterable[str]) -> str:
+        """A list of names, as the entity task answers and contexts show it."""
+        return self.templates.separator.join(names)
 
-def _fill(template: str, mark: str, text: str) -> tuple[str, str]:
-    """The template with its text, and without (what the Q-Former sees)."""
-    return template.replace(mark, text), " ".join(template.replace(mark, "").split())
+    def fill(self, template: str, mark: str, text: str) -> Prompt:
+        """Put a text into a template, where the mark stands.
+
+        An empty text leaves one of the two gaps around the mark, not both.
+
+        >>> Wording().fill("Article: {context} Write:", "{context}", "")
+        Prompt(instruction='Article: Write:', question='Article: Write:')
+        """
+        before, _, after = template.partition(mark)
+        question = _without(before, after)
+        return Prompt(before + text + after if text.strip() else question, question)
+
+
+def _without(before: str, after: str) -> str:
+    """The parts of a template as they stand when there is nothing between them."""
+    start, end = before.rstrip(), after.lstrip()
+    gaps = before[len(start) :], after[: len(after) - len(end)]
+    if not start or not end:  # nothing to keep apart
+        return start + end
+    return start + max(gaps, key=lambda gap: (gap.count("\n"), len(gap))) + end

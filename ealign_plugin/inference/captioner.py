@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from ealign_plugin.alignment.contexts import NEED_SELECTION, ORACLES, check_strategy
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Templates, Wording, fold_white_space
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
@@ -110,7 +110,7 @@ class NewsCaptioner:
         model: A `NewsModel`; it is put into evaluation mode.
         image_processor: PIL picture → tensor [3, H, W].
         ner: Finds the sentences of an article.
-        templates: How the tasks are worded; as the training asked.
+        wording: How the tasks are worded; as the training asked.
         options: How both passes select, read and write.
         context: What pass 2 reads where a call does not say it.
     """
@@ -121,19 +121,19 @@ class NewsCaptioner:
         image_processor: Any,
         ner: NamedEntityRecognizer,
         *,
-        templates: Templates | None = None,
+        wording: Wording | None = None,
         options: InferenceOptions | None = None,
         context: str = "refined",
     ) -> None:
         self.model, self.image_processor, self.ner = model.eval(), image_processor, ner
         self.context = _strategy(context)
-        self._passes = TwoPasses(model, templates or Templates(), options or InferenceOptions())
+        self._passes = TwoPasses(model, wording or Wording(), options or InferenceOptions())
         self._known: dict[tuple[str, ...], tuple[Sentence, ...]] = {}  # articles of the batch before
 
     @property
-    def templates(self) -> Templates:
+    def wording(self) -> Wording:
         """How the tasks are worded."""
-        return self._passes.templates
+        return self._passes.wording
 
     @property
     def options(self) -> InferenceOptions:
@@ -179,7 +179,7 @@ class NewsCaptioner:
         usable = [name for name in cfg.run_cfg.get("contexts") or () if name not in ORACLES]
         parts = {
             "image_processor": _image_processor(cfg, cfg_path),
-            "templates": _templates(cfg, cfg_path),
+            "wording": Wording(_templates(cfg, cfg_path), _text_processor(cfg)),
             "options": InferenceOptions(**{**run, **options}),
             "context": main_context(usable or ["refined"]),
             "ner": ner if isinstance(ner, NamedEntityRecognizer) else load_ner(ner or _ner_name(cfg)),
@@ -465,6 +465,15 @@ def _image_processor(cfg: HostConfig, path: Path) -> Any:
     if values is None:
         raise UserError(f"{path}: datasets.{name}.vis_processor.eval: missing, expected the image processor")
     return registry.get_processor_class(values.name).from_config(values)
+
+
+def _text_processor(cfg: HostConfig) -> Any:
+    """That of the first data set's training."""
+    from lavis.common.registry import registry
+
+    section = next(iter(cfg.datasets_cfg.values()))
+    values = (section.get("text_processor") or {}).get("train")
+    return registry.get_processor_class(values.name).from_config(values) if values else fold_white_space
 
 
 def _ner_name(cfg: HostConfig) -> str:

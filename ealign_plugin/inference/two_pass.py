@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ealign_plugin.alignment.contexts import NEED_SELECTION, ORACLES, Context, build_context
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Prompt, Wording
 from ealign_plugin.alignment.selection import Selection, count_words, select_entities, select_sentences
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
@@ -85,12 +85,12 @@ class TwoPasses:
 
     Args:
         model: A `NewsModel`, or what has its ``score``, ``generate`` and ``ids``.
-        templates: How the tasks are worded; as the training asked.
+        wording: How the tasks are worded; as the training asked.
         options: See `InferenceOptions`.
     """
 
-    def __init__(self, model: Any, templates: Templates, options: InferenceOptions) -> None:
-        self.model, self.templates, self.options = model, templates, options
+    def __init__(self, model: Any, wording: Wording, options: InferenceOptions) -> None:
+        self.model, self.wording, self.options = model, wording, options
 
     def select(self, features: Tensor, samples: Sequence[NewsSample]) -> list[FirstPass]:
         """Pass 1 of each photo; features [B, P, V]."""
@@ -100,10 +100,12 @@ class TwoPasses:
             self.context(sample, "refined", FirstPass(selection=Selection(sentences)))
             for sample, sentences in zip(samples, chosen, strict=True)
         ]
-        answers = self._written(features, [self.templates.entity_prompt(one.text) for one in read])
+        answers = self._written(features, [self.wording.entity(one.text) for one in read])
         found = []
         for sample, row, sentences, answer in zip(samples, scores, chosen, answers, strict=True):
-            told, invented = select_entities(sample, answer, self.templates.separator)
+            told, invented = select_entities(
+                self.wording.sample(sample), answer, self.wording.templates.separator
+            )
             found.append(FirstPass(tuple(row), Selection(sentences, told), invented))
         return found
 
@@ -115,12 +117,12 @@ class TwoPasses:
         """
         tokens = self.options.context_tokens
         return build_context(
-            sample,
+            self.wording.sample(sample),
             strategy,
             words=self.options.context_words if tokens is None else tokens,
             selection=first.selection if first else None,
-            names_label=self.templates.names_label,
-            separator=self.templates.separator,
+            names_label=self.wording.templates.names_label,
+            separator=self.wording.templates.separator,
             length=count_words if tokens is None else self._count_tokens,
             # The head of an article is read as it stands; what was chosen is chosen once.
             once=strategy in NEED_SELECTION or strategy in ORACLES,
@@ -128,16 +130,16 @@ class TwoPasses:
 
     def captions(self, features: Tensor, contexts: Sequence[str]) -> list[str]:
         """Pass 2: the caption of each photo, features [B, P, V], from its context."""
-        return self._written(features, [self.templates.caption_prompt(text) for text in contexts])
+        return self._written(features, [self.wording.caption(text) for text in contexts])
 
     def _judged(self, features: Tensor, sample: NewsSample) -> list[float]:
-        before, after = self.templates.sentence_parts()
+        before, after = self.wording.sentence_parts()
         log = self.model.score(
             features,
             before,
-            [sentence.text + after for sentence in sample.sentences],
-            [self.templates.yes, self.templates.no],
-            question=self.templates.sentence_prompt("")[1],
+            [self.wording.text(sentence.text) + after for sentence in sample.sentences],
+            [self.wording.templates.yes, self.wording.templates.no],
+            question=self.wording.sentence("").question,
         )
         return log.softmax(-1)[:, 0].tolist()
 
@@ -147,18 +149,18 @@ class TwoPasses:
             threshold=self.options.threshold,
             top_k=self.options.top_k,
             words=self.options.select_words,
-            texts=[sentence.text for sentence in sample.sentences],
+            texts=[self.wording.text(sentence.text) for sentence in sample.sentences],
         )
 
     def _count_tokens(self, text: str) -> int:
         return len(self.model.ids([text])[0])
 
-    def _written(self, features: Tensor, prompts: Sequence[tuple[str, str]]) -> list[str]:
+    def _written(self, features: Tensor, prompts: Sequence[Prompt]) -> list[str]:
         return self.model.generate(
             {
                 "features": features,
-                "instruction": [instruction for instruction, _ in prompts],
-                "question": [question for _, question in prompts],
+                "instruction": [prompt.instruction for prompt in prompts],
+                "question": [prompt.question for prompt in prompts],
             },
             num_beams=self.options.num_beams,
             max_length=self.options.max_len,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 from upath import UPath
 
 from ealign_plugin.alignment.mixture import TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Templates, Wording
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.data.streams.evaluation import EvaluationSamples
 from ealign_plugin.data.streams.mixing import TaskMixer
@@ -28,6 +29,7 @@ from ealign_plugin.host.cache import cache_root
 from ealign_plugin.host.registration import registered
 from ealign_plugin.micronews.make import make_micronews
 from ealign_plugin.news import SPLITS
+from ealign_plugin.validation import unknown
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "datasets"
 
@@ -64,11 +66,36 @@ class NewsBuilder(BaseDatasetBuilder):
         run = getattr(registry.get("configuration", no_warning=True), "run_cfg", {})
         return TaskMixer(
             recipe=TaskMixture().changed(values["recipe"]),
-            templates=Templates().changed(values["templates"]),
+            wording=Wording(Templates().changed(values["templates"]), self._text_processor(values)),
             batch_size=values["batch_size"] or run.get("batch_size_train", 32),
             seed=values["seed"] if values["seed"] is not None else run.get("seed", 0),
             phases=values["phases"],
         )
+
+    def _text_processor(self, values: Mapping[str, Any]) -> Callable[[str], str]:
+        """The one text processor of training and test.
+
+        Raises:
+            UserError: two are configured, or there is none of this name.
+        """
+        section = values.get("text_processor") or {}
+        train = section.get("train") or {"name": "ealign_text"}
+        if (evaluation := section.get("eval") or train) != train:
+            raise UserError(
+                f"datasets.<name>.text_processor: train {train} and eval {evaluation} were found, the same "
+                "expected: the model must be asked at test what it was asked in training; set both alike"
+            )
+        cls = registry.get_processor_class(train["name"])
+        if cls is None:
+            raise UserError(
+                unknown(
+                    "datasets.<name>.text_processor.train.name",
+                    train["name"],
+                    registry.list_processors(),
+                    "processor",
+                )
+            )
+        return cls.from_config(OmegaConf.create(train))
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
@@ -115,7 +142,6 @@ class NewsBuilder(BaseDatasetBuilder):
             if split not in self.splits:
                 continue
             if split == "train":
-                self.mixer.text_processor = self.text_processors["train"]
                 datasets[split] = training_stream(
                     shards,
                     self.mixer,
@@ -130,7 +156,7 @@ class NewsBuilder(BaseDatasetBuilder):
                     index,
                     split,
                     image_processor=self.vis_processors["eval"],
-                    templates=self.mixer.templates,
+                    wording=self.mixer.wording,
                     limit=self.config.limit.get(split),
                     other_image=split == "test" and self.config.other_image,
                 )

@@ -36,7 +36,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ealign_plugin.alignment.contexts import NEED_SELECTION, check_strategy
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.selection import sentence_labels, shared_entities
 from ealign_plugin.distributed import all_gather_object
 from ealign_plugin.entities import NamedEntityRecognizer, entity_key, entity_keys, load_ner
@@ -154,7 +154,7 @@ class NewsCaptioning(BaseTask):
         self._ner: NamedEntityRecognizer | None = None
         self._dataset: Any = None
         self._journal: Journal | None = None
-        self._templates = Templates()
+        self._wording = Wording()
         self._full = True
 
     @classmethod
@@ -174,7 +174,7 @@ class NewsCaptioning(BaseTask):
 
     def before_evaluation(self, model: torch.nn.Module, dataset: Any, **_: Any) -> None:
         """Ask as the training asked, and find entities by the model that annotated the shards."""
-        self._dataset, self._templates = dataset, dataset.templates
+        self._dataset, self._wording = dataset, dataset.wording
         if self._ner is None or self._ner.name != dataset.ner["name"]:
             self._ner = load_ner(dataset.ner["name"])
         if self._ner.version != dataset.ner["version"]:
@@ -251,16 +251,16 @@ class NewsCaptioning(BaseTask):
         self, model: Any, images: Tensor, samples: Sequence[NewsSample], records: Sequence[Record]
     ) -> None:
         """Of each photo and context in ``run.caption_loss``: the mean loss of the reference's tokens."""
-        passes = TwoPasses(model, self._templates, self.options)
+        passes = TwoPasses(model, self._wording, self.options)
         for context in self.run["caption_loss"]:
             read = [passes.context(sample, context).text for sample in samples]
-            prompts = [self._templates.caption_prompt(text) for text in read]
+            prompts = [self._wording.caption(text) for text in read]
             output = model(
                 {
                     "image": images,
-                    "instruction": [instruction for instruction, _ in prompts],
-                    "question": [question for _, question in prompts],
-                    "target": [sample.caption for sample in samples],
+                    "instruction": [prompt.instruction for prompt in prompts],
+                    "question": [prompt.question for prompt in prompts],
+                    "target": [self._wording.text(sample.caption) for sample in samples],
                     "task": [str(i) for i in range(len(samples))],  # so that each photo has a loss of its own
                 }
             )
@@ -276,7 +276,7 @@ class NewsCaptioning(BaseTask):
         records: Sequence[Record],
     ) -> None:
         """Write what both passes give into the photos' records."""
-        passes = TwoPasses(model, self._templates, self.options)
+        passes = TwoPasses(model, self._wording, self.options)
         features = model.encode_images(images)
         first: list[FirstPass] = [FirstPass() for _ in samples]
         if self._full or NEED_SELECTION & set(contexts):

@@ -26,7 +26,7 @@ from PIL import Image, ImageFilter
 from torch.utils.data import DataLoader
 
 from ealign_plugin.alignment.mixture import TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.cli.quiet import quiet
 from ealign_plugin.data.shards.index import Shard, ShardIndex
 from ealign_plugin.data.shards.write import write_index, write_split
@@ -122,7 +122,7 @@ def raw_loader(shards: tuple[Shard, ...], workers: int, processor: ImageProcesso
 
 
 def stream_loader(shards: tuple[Shard, ...], workers: int, processor: ImageProcessor) -> DataLoader:
-    mixer = TaskMixer(TaskMixture(), Templates(), BATCH, seed=1)
+    mixer = TaskMixer(TaskMixture(), Wording(), BATCH, seed=1)
     return DataLoader(training_stream(shards, mixer, image_processor=processor), BATCH, num_workers=workers)
 
 

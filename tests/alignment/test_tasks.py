@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ealign_plugin.alignment.contexts import STRATEGIES, build_context
 from ealign_plugin.alignment.mixture import TASKS, TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Templates, Wording
 from ealign_plugin.alignment.selection import parse_entities, sentence_labels, shared_entities
 from ealign_plugin.alignment.tasks import Example, examples
 from ealign_plugin.entities import entity_keys
@@ -19,16 +19,17 @@ from tests.alignment.articles import ARTICLES, STORM, article
 TEMPLATES = Templates(
     caption="Read {context} Write:", sentence="Is it? {sentence} Say:", entity="Read {context} Names?"
 )
+WORDING = Wording(TEMPLATES)
 EXACT = {"miss": 0, "extra": 0}  # selections without mistakes
 SEEDS = st.integers(0, 10_000)
 
 
 def visit(sample, task, seed=0, **recipe):
-    return examples(sample, task, TaskMixture(**recipe), TEMPLATES, random.Random(seed))
+    return examples(sample, task, TaskMixture(**recipe), WORDING, random.Random(seed))
 
 
 def sentence_asked(example):
-    before, after = TEMPLATES.sentence_parts()
+    before, after = WORDING.sentence_parts()
     return example.instruction.removeprefix(before).removesuffix(after)
 
 
@@ -63,7 +64,7 @@ def test_a_name_that_was_cut_off_is_not_asked_for():
 
 def test_an_entity_example_without_names():
     (example,) = visit(STORM, "entity", entity_contexts={"none": 1})
-    assert (example.instruction, example.target) == ("Read  Names?", "none")
+    assert (example.instruction, example.target) == ("Read Names?", "none")
     (example,) = visit(article("Rain.", "[Oslo/GPE]."), "entity")
     assert example.target == "none"
 
@@ -86,9 +87,9 @@ def test_the_head_is_asked_for_all_names_of_its_sentences(sample):
 def test_contexts_are_drawn_by_their_shares():
     rng = random.Random(3)
     recipe = TaskMixture(contexts={"none": 3, "full": 1, "head": 0})
-    drawn = Counter(examples(STORM, "caption", recipe, TEMPLATES, rng)[0].instruction for _ in range(400))
+    drawn = Counter(examples(STORM, "caption", recipe, WORDING, rng)[0].instruction for _ in range(400))
     assert len(drawn) == 2
-    assert drawn["Read  Write:"] / 400 == pytest.approx(3 / 4, abs=0.06)
+    assert drawn["Read Write:"] / 400 == pytest.approx(3 / 4, abs=0.06)
 
 
 # Sentences
@@ -184,54 +185,6 @@ def test_a_sample_before_annotation_still_gives_a_caption(sample):
     bare = article(sample.caption)
     assert [example.target for example in visit(bare, "caption")] == [sample.caption]
     assert entity_keys(bare.caption_entities) == set() and visit(bare, "sentence") == []
-
-
-# Templates
-
-
-@given(st.text(max_size=20))
-def test_the_parts_of_the_sentence_prompt_make_it_up(sentence):
-    """Pass 1 scores before + sentence + after; the training read the whole prompt."""
-    for templates in (TEMPLATES, Templates(), Templates(sentence="{sentence}")):
-        before, after = templates.sentence_parts()
-        assert templates.sentence_prompt(sentence)[0] == before + sentence + after
-
-
-def test_marks_in_the_text_are_left_as_they_are():
-    assert TEMPLATES.caption_prompt("a {context} {sentence} {0}") == (
-        "Read a {context} {sentence} {0} Write:",
-        "Read Write:",
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "found"),
-    [
-        (
-            "caption",
-            "Write the caption:",
-            "{context} was expected once in the text, found 'Write the caption:'",
-        ),
-        ("caption", "{sentence} Write:", "{context} was expected once"),
-        ("entity", "", "{context} was expected once in the text, found ''"),
-        ("sentence", "{context}?", "{sentence} was expected once"),
-        ("sentence", "{sentence} and {sentence}?", "{sentence} was expected once"),
-        ("sentence", None, "text was expected, found None"),
-        ("yes", True, "text was expected, found True"),  # YAML's yes without quotes
-        ("separator", " ", "a mark between names was expected, found ' '"),
-        ("separator", "", "a mark between names was expected, found ''"),
-    ],
-)
-def test_a_template_that_cannot_work_is_named(name, value, found):
-    with pytest.raises(UserError) as caught:
-        Templates(**{name: value})
-    assert str(caught.value).startswith(f"templates.{name}: {found}")
-
-
-@pytest.mark.parametrize("answers", [{"yes": "no"}, {"no": "yes"}, {"yes": ""}, {"no": " "}])
-def test_two_answers_are_needed(answers):
-    with pytest.raises(UserError, match="^templates.yes and no: two answers were expected"):
-        Templates(**answers)
 
 
 # Recipe

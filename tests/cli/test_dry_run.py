@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ealign_plugin.alignment.mixture import TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.cli import train
 from ealign_plugin.cli.dry_run import show, visits
 from ealign_plugin.data.shards.position import StreamPosition
@@ -197,7 +197,7 @@ def test_photos_of_several_data_sets(dry, shards):
 def test_visits_are_those_of_the_stream(recipe):
     mixer = TaskMixer(
         recipe=TaskMixture().changed(recipe),
-        templates=Templates(),
+        wording=Wording(),
         batch_size=32,
         phases=[{"until": 30, "tasks": {"entity": 1}}],
     )

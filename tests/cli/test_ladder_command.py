@@ -12,7 +12,7 @@ from torch.optim import SGD
 from typer.testing import CliRunner
 
 from ealign_plugin.alignment.mixture import TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.cli.app import app as cli
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.errors import UserError
@@ -87,7 +87,7 @@ def test_the_recipe_of_every_trained_rung_can_be_streamed(shipped):
             continue
         (section,) = rung.config["datasets"].values()
         recipe = TaskMixture().changed(section["recipe"])
-        TaskMixer(recipe, Templates(), batch_size=rung.config["run"]["batch_size_train"])
+        TaskMixer(recipe, Wording(), batch_size=rung.config["run"]["batch_size_train"])
         tasks = {task for task, share in recipe.tasks.items() if share} - {"caption"}
         both = {"sentence", "entity"} if name in ("sent_ent_cap", "align_long") else set()
         assert tasks == ALIGNED.get(name, both), name

@@ -136,11 +136,12 @@ def test_a_caption_comes_with_what_both_passes_found(captioner, photos):
 
 def test_the_scores_are_the_models_own(captioner, photos):
     result = captioner(photos[1], ARTICLES[1])
-    model, templates = captioner.model, captioner.templates
+    model, wording = captioner.model, captioner.wording
+    answers = [wording.templates.yes, wording.templates.no]
     features = model.encode_images(captioner.image_processor(photos[1])[None])
     for sentence in result.sentences:
-        prompt, question = templates.sentence_prompt(sentence.text)
-        log = model.score(features, prompt, [""], [templates.yes, templates.no], question=question)
+        prompt, question = wording.sentence(sentence.text)
+        log = model.score(features, prompt, [""], answers, question=question)
         assert sentence.score == pytest.approx(log.softmax(-1)[0, 0].item(), abs=1e-5)
 
 
@@ -346,7 +347,7 @@ def test_a_paragraph_longer_than_spacy_reads_is_an_error(captioner, photos, monk
 
 
 def test_templates_processor_options_and_context_are_the_runs(captioner, run_folder, ner):
-    assert captioner.templates.caption == "Write a caption. {context}"
+    assert captioner.wording.templates.caption == "Write a caption. {context}"
     assert captioner.image_processor.mean == [0.1, 0.2, 0.3]
     assert captioner.image_processor.decode_size == 128  # of the data set's default YAML
     assert (captioner.options.context_words, captioner.options.max_len) == (30, 8)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lavis.models import load_model
 
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.errors import UserError
 from ealign_plugin.inference.two_pass import FirstPass, InferenceOptions, TwoPasses
 from ealign_plugin.models import InstructBlip
@@ -48,7 +48,7 @@ def features(model):
 
 
 def passes(model, **options) -> TwoPasses:
-    return TwoPasses(model, Templates(), InferenceOptions(**{"num_beams": 2, "max_len": 6, **options}))
+    return TwoPasses(model, Wording(), InferenceOptions(**{"num_beams": 2, "max_len": 6, **options}))
 
 
 @pytest.mark.parametrize("article", ARTICLES)
@@ -73,7 +73,7 @@ def test_three_thousand_sentences(model, features):
 
 
 def test_an_over_long_sentence_keeps_the_question_in_front(model, features):
-    before, after = Templates().sentence_parts()
+    before, after = Wording().sentence_parts()
     fitted = model._fitting(before, [LONG + after, "It rained." + after])
     assert fitted[1] == "It rained." + after
     prompt = model.prompts([before + fitted[0]])[0]

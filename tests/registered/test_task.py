@@ -10,7 +10,7 @@ import pytest
 import torch
 from lavis.common.registry import registry
 
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity, NewsSample, Sentence
 from ealign_plugin.registered.task import SHUFFLED, NewsCaptioning, fingerprint
@@ -72,7 +72,7 @@ class Oracle:
 class Split:
     """A stand-in for `EvaluationSamples` of so many samples."""
 
-    split, ner, templates = "test", {"name": "en_core_web_sm", "version": "3.8.0"}, Templates()
+    split, ner, wording = "test", {"name": "en_core_web_sm", "version": "3.8.0"}, Wording()
 
     def __init__(self, *samples: NewsSample) -> None:
         self.samples, self.left_out = samples, set()
@@ -211,7 +211,7 @@ def test_the_loss_of_held_out_captions_is_the_mean_over_photos_and_may_stand_alo
     task.before_evaluation(model := Model(), split)
     records = task.evaluation(model, split.batches())
     without, oracle = model.read
-    assert without == Templates().caption_prompt("")[0]
+    assert without == Wording().caption("").instruction
     assert "Maria Keller spoke in Oslo on 3 May." in oracle
     log = task.after_evaluation(records, "val", 0)
     assert log == {"agg_metrics": -1.5, "caption_loss/none": 1.5, "caption_loss/oracle": 1.5}

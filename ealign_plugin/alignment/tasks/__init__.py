@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ealign_plugin.alignment.contexts import NEED_SELECTION, build_context
 from ealign_plugin.alignment.mixture import TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.selection import (
     EMPTY_LIST,
     Selection,
@@ -47,33 +47,41 @@ class Example:
 
 
 def examples(
-    sample: NewsSample, task: str, recipe: TaskMixture, templates: Templates, rng: random.Random
+    sample: NewsSample, task: str, recipe: TaskMixture, wording: Wording, rng: random.Random
 ) -> list[Example]:
-    """The examples of one task that one visit to a sample gives; none where the sample cannot give any."""
+    """The examples of one task that one visit to a sample gives; none where the sample cannot give any.
+
+    Args:
+        sample: An annotated sample, as `Wording.sample` gives it.
+        task: The task.
+        recipe: Which examples to make.
+        wording: How they are worded.
+        rng: Where all draws come from.
+    """
     if task == "caption":
-        return [_caption(sample, recipe, templates, rng)]
+        return [_caption(sample, recipe, wording, rng)]
     if task == "entity":
-        return [_entity(sample, recipe, templates, rng)]
-    return _sentence_pairs(sample, recipe, templates, rng)
+        return [_entity(sample, recipe, wording, rng)]
+    return _sentence_pairs(sample, recipe, wording, rng)
 
 
-def _caption(sample: NewsSample, recipe: TaskMixture, templates: Templates, rng: random.Random) -> Example:
-    context, _ = _context(sample, recipe.contexts, recipe, templates, rng)
-    return Example("caption", *templates.caption_prompt(context), sample.caption)
+def _caption(sample: NewsSample, recipe: TaskMixture, wording: Wording, rng: random.Random) -> Example:
+    context, _ = _context(sample, recipe.contexts, recipe, wording, rng)
+    return Example("caption", *wording.caption(context), sample.caption)
 
 
-def _entity(sample: NewsSample, recipe: TaskMixture, templates: Templates, rng: random.Random) -> Example:
-    context, sentences = _context(sample, recipe.entity_contexts, recipe, templates, rng)
+def _entity(sample: NewsSample, recipe: TaskMixture, wording: Wording, rng: random.Random) -> Example:
+    context, sentences = _context(sample, recipe.entity_contexts, recipe, wording, rng)
     # A sentence longer than the budget is cut: what it no longer shows is not asked for.
     names = [name for name in shared_entities(sample, sentences) if name in context]
-    return Example("entity", *templates.entity_prompt(context), templates.separator.join(names) or EMPTY_LIST)
+    return Example("entity", *wording.entity(context), wording.names(names) or EMPTY_LIST)
 
 
 def _context(
     sample: NewsSample,
     shares: Mapping[str, float],
     recipe: TaskMixture,
-    templates: Templates,
+    wording: Wording,
     rng: random.Random,
 ) -> tuple[str, tuple[int, ...]]:
     strategy = rng.choices(list(shares), list(shares.values()))[0]
@@ -85,14 +93,14 @@ def _context(
         strategy,
         words=recipe.words,
         selection=selection,
-        names_label=templates.names_label,
-        separator=templates.separator,
+        names_label=wording.templates.names_label,
+        separator=wording.templates.separator,
     )
     return context.text, context.sentences
 
 
 def _sentence_pairs(
-    sample: NewsSample, recipe: TaskMixture, templates: Templates, rng: random.Random
+    sample: NewsSample, recipe: TaskMixture, wording: Wording, rng: random.Random
 ) -> list[Example]:
     """As many positives as negatives of one article, balanced over the types of entity.
 
@@ -125,8 +133,8 @@ def _sentence_pairs(
         if not alike or rng.random() < recipe.any_negative:
             alike = [text for text, _ in negatives]
         negative = rng.choice(alike)
-        for sentence, answer in ((positive, templates.yes), (negative, templates.no)):
-            pairs.append(Example("sentence", *templates.sentence_prompt(sentence), answer))
+        for sentence, answer in ((positive, wording.templates.yes), (negative, wording.templates.no)):
+            pairs.append(Example("sentence", *wording.sentence(sentence), answer))
     return pairs
 
 

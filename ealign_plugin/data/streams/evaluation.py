@@ -12,7 +12,7 @@ import webdataset as wds
 from torch import stack
 from torch.utils.data import Dataset
 
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.data.shards.index import Shard, ShardIndex
 from ealign_plugin.data.shards.read import ImageProcessor, RawSample, decode, decode_record
 from ealign_plugin.errors import UserError
@@ -29,7 +29,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         index: The folder of shards.
         split: The split.
         image_processor: PIL picture → tensor [3, H, W].
-        templates: How the tasks are worded; whoever evaluates must ask as the training asked.
+        wording: How the tasks are worded; whoever evaluates must ask as the training asked.
         limit: Read only the first so many samples; all where None.
         other_image: Give each sample another article's photo too, to prove that the picture is looked at.
 
@@ -43,12 +43,12 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         split: str,
         *,
         image_processor: ImageProcessor,
-        templates: Templates,
+        wording: Wording,
         limit: int | None = None,
         other_image: bool = False,
     ) -> None:
         self.split, self.ner = split, dict(index.ner)
-        self.templates, self.image_processor = templates, image_processor
+        self.wording, self.image_processor = wording, image_processor
         self._members: list[_Member] = []
         for shard in index.shards.get(split, ()):
             if limit is not None and len(self._members) >= limit:
@@ -102,7 +102,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
             "samples": f"{len(self)} of {self.split}, sha256 {digest}",
             "image_processor": processor,
             "other_image": self._other_image,
-            "templates": asdict(self.templates),
+            "templates": asdict(self.wording.templates),
         }
 
     def _article(self, index: int) -> tuple[str, ...] | None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ealign_plugin.alignment.mixture import TASKS, TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.tasks import Example, examples
 from ealign_plugin.data.shards.read import RawSample
 from ealign_plugin.data.streams.order import this_worker
 from ealign_plugin.data.streams.position import ConsumerState
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
-
-TextProcessor = Callable[[str], str]
 
 
 @dataclass
@@ -30,23 +28,21 @@ class TaskMixer:
 
     Args:
         recipe: Which examples to make.
-        templates: The words around them.
+        wording: How they are worded.
         batch_size: Examples in a batch.
         seed: Seed of all choices.
         phases: Changes of the recipe over the training: ``{"until": batch, **changes}``, in order; the
             recipe itself holds after the last.
-        text_processor: Applied to instructions, questions and targets.
 
     Raises:
         UserError: the batch cannot hold the mix, or the phases are not in order.
     """
 
     recipe: TaskMixture
-    templates: Templates
+    wording: Wording
     batch_size: int
     seed: int = 0
     phases: Sequence[Mapping[str, Any]] = ()
-    text_processor: TextProcessor = str
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -92,11 +88,12 @@ class TaskMixer:
             idle = 0
             while any(quota.values()):
                 raw, sample, image = next(samples)
+                sample = self.wording.sample(sample)
                 rng = random.Random(f"{self.seed}/{number}/{raw.place.epoch}/{raw.key}")
                 made = 0
                 for task in TASKS:
                     if quota[task] > 0:
-                        for example in examples(sample, task, recipe, self.templates, rng)[: quota[task]]:
+                        for example in examples(sample, task, recipe, self.wording, rng)[: quota[task]]:
                             quota[task] -= 1
                             made += 1
                             item = self._item(example, image, raw.key)
@@ -115,9 +112,9 @@ class TaskMixer:
     def _item(self, example: Example, image: Tensor, key: str) -> dict[str, Any]:
         return {
             "image": image,
-            "instruction": self.text_processor(example.instruction),
-            "question": self.text_processor(example.question),
-            "target": self.text_processor(example.target),
+            "instruction": example.instruction,
+            "question": example.question,
+            "target": example.target,
             "task": example.task,
             "key": key,
             "stream_state": "",

@@ -127,7 +127,7 @@ class TrainingStream(wds.DataPipeline):
             "shuffle_shards": self.samples.window,
             "recipe": asdict(self.mixer.recipe),
             "phases": [dict(phase) for phase in self.mixer.phases],
-            "templates": asdict(self.mixer.templates),
+            "templates": asdict(self.mixer.wording.templates),
         }
 
 

@@ -27,7 +27,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from ealign_plugin.alignment.mixture import TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.streams import order
 from ealign_plugin.data.streams import training as training_module
@@ -49,7 +49,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def training(shards, *, recipe=MIX, seed=1, batch_size=8, phases=PHASES, **options) -> TrainingStream:
-    mixer = TaskMixer(recipe, Templates(), batch_size, seed=seed, phases=phases)
+    mixer = TaskMixer(recipe, Wording(), batch_size, seed=seed, phases=phases)
     return training_stream(shards, mixer, **{"image_processor": to_tensor, "window": 2, **options})
 
 

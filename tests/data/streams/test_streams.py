@@ -22,7 +22,7 @@ from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
 from ealign_plugin.alignment.mixture import TASKS, TaskMixture
-from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.data.shards import read as stream
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.read import RawSample, decode, read_shard
@@ -43,7 +43,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def training(shards, **changes):
-    values = {"recipe": MIX, "templates": Templates(), "batch_size": 8, "seed": 1, **changes}
+    values = {"recipe": MIX, "wording": Wording(), "batch_size": 8, "seed": 1, **changes}
     of_mixer = {field.name for field in dataclasses.fields(TaskMixer)}
     mixer = TaskMixer(**{name: value for name, value in values.items() if name in of_mixer})
     rest = {name: value for name, value in values.items() if name not in of_mixer}
@@ -223,10 +223,24 @@ def test_phases_begin_at_the_same_batch_whatever_worker_makes_it(index):
     assert tasks == 3 * [{"caption"}] + 2 * [set(TASKS)]
 
 
-def test_the_text_processor_sees_instruction_question_and_target(index):
-    for item in take(16, training(index.shards["train"], text_processor=str.upper)):
-        for name in ("instruction", "question", "target"):
-            assert item[name] == item[name].upper()
+def test_the_text_processor_acts_on_the_data_and_leaves_the_templates(index):
+    wording = Wording(text_processor=str.upper)
+    plain = take(16, training(index.shards["train"]))
+    for item, before in zip(take(16, training(index.shards["train"], wording=wording)), plain, strict=True):
+        assert item["question"] == before["question"] != item["question"].upper()
+        assert item["target"] == (
+            before["target"] if before["target"] in ("yes", "no", "none") else before["target"].upper()
+        )
+        start, end = around_the_data(wording, item["task"])
+        text = before["instruction"].removeprefix(start).removesuffix(end)
+        assert item["instruction"] == start + text.upper() + end
+
+
+def around_the_data(wording: Wording, task: str) -> tuple[str, str]:
+    """What stands before and after the text in a task's template."""
+    mark = "{sentence}" if task == "sentence" else "{context}"
+    start, _, end = getattr(wording.templates, task).partition(mark)
+    return start, end
 
 
 @pytest.mark.parametrize(
@@ -253,7 +267,7 @@ def test_samples_without_any_example_of_a_task_end_in_an_error(news):
     """Every sentence of this article is about the photo: there is no negative."""
     only_positive = dataclasses.replace(news(), sentences=news().sentences[:1])
     endless = itertools.repeat((RawSample("k", b"", b""), only_positive, torch.zeros(3, 1, 1)))
-    mixer = TaskMixer(TaskMixture(tasks={"sentence": 1}), Templates(), batch_size=4)
+    mixer = TaskMixer(TaskMixture(tasks={"sentence": 1}), Wording(), batch_size=4)
     with pytest.raises(UserError, match="no example of the task sentence; check the data"):
         next(mixer(endless))
 
@@ -411,9 +425,7 @@ def test_nothing_is_ever_unpickled(tar_of, news, photo, tmp_path):
     shard = tar_of([*members(news(0), photo(0), **extra), *members(news(1), photo(1), json=poison)])
     good = Shard(tar_of(members(news(0), photo(0), **extra)).path, 1)
     assert {item["key"] for item in take(20, training([shard], max_skipped=1.0))} == {"train000_0"}
-    assert (
-        len(EvaluationSamples(index_of(good), "test", image_processor=to_tensor, templates=Templates())) == 1
-    )
+    assert len(EvaluationSamples(index_of(good), "test", image_processor=to_tensor, wording=Wording())) == 1
     assert "its JSON is broken" in evaluation_of(shard)[1]["error"]
     assert not trap.exists()
     pickle.loads(poison)
@@ -493,12 +505,12 @@ def index_of(*shards: Shard) -> SimpleNamespace:
 
 def evaluation_of(*shards: Shard, **options) -> EvaluationSamples:
     return EvaluationSamples(
-        index_of(*shards), "test", image_processor=to_tensor, templates=Templates(), **options
+        index_of(*shards), "test", image_processor=to_tensor, wording=Wording(), **options
     )
 
 
 def evaluation(index, **options) -> EvaluationSamples:
-    return EvaluationSamples(index, "test", image_processor=to_tensor, templates=Templates(), **options)
+    return EvaluationSamples(index, "test", image_processor=to_tensor, wording=Wording(), **options)
 
 
 KEYS = [f"test{number:03d}_{photo}" for number in range(5) for photo in (0, 1)]
@@ -520,7 +532,7 @@ def test_evaluation_gives_what_was_written(index, news, photo):
 
 
 def test_a_split_that_is_not_there_is_empty(index):
-    assert len(EvaluationSamples(index, "val", image_processor=to_tensor, templates=Templates())) == 0
+    assert len(EvaluationSamples(index, "val", image_processor=to_tensor, wording=Wording())) == 0
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 5, 99])
