@@ -1,17 +1,37 @@
-"""The parameter groups of the optimiser."""
+"""The optimiser: AdamW, its parameter groups and rates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models.trainable import part_of
 from ealign_plugin.validation import expected_one_of, is_number
 
-# Optimiser
+
+def build_optimizer(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    lrs: Mapping[str, float] | None = None,
+) -> torch.optim.AdamW:
+    """AdamW over the parameters of `parameter_groups`, whose arguments these are.
+
+    Args:
+        model: After it was sharded.
+        lr: The learning rate, ``run.init_lr``.
+        weight_decay: Of matrices.
+        betas: AdamW's.
+        lrs: Part → its own learning rate.
+    """
+    groups = parameter_groups(model, lr, weight_decay, lrs)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
 
 
 def parameter_groups(
@@ -35,13 +55,13 @@ def parameter_groups(
     Raises:
         UserError: nothing is trained, a rate that is not above 0, or one for a part that is not trained.
     """
-    found: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    grouped: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            found.setdefault((part_of(model, name), parameter.ndim > 1), []).append(parameter)
-    if not found:
+            grouped.setdefault((part_of(model, name), parameter.ndim > 1), []).append(parameter)
+    if not grouped:
         raise UserError("model.trainable: no parameter is left to train; name at least one part")
-    parts = list(dict.fromkeys(part for part, _ in found))
+    parts = list(dict.fromkeys(part for part, _ in grouped))
     rates = {"run.init_lr": lr, **{f"run.lrs.{part}": rate for part, rate in (lrs or {}).items()}}
     for key, rate in rates.items():
         if not is_number(rate) or not rate > 0:
@@ -57,5 +77,5 @@ def parameter_groups(
             "lr_scale": rate / lr,
             "weight_decay": weight_decay if decayed else 0.0,
         }
-        for (part, decayed), parameters in found.items()
+        for (part, decayed), parameters in grouped.items()
     ]

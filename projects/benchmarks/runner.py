@@ -25,7 +25,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,12 @@ from ealign_plugin.cli.quiet import quiet
 quiet()
 from lavis import tasks  # noqa: E402
 
-from ealign_plugin.data.streams.batches import TrainingBatches
-from ealign_plugin.host.config import load_config
+from ealign_plugin.data.streams.batches import TrainingBatches  # noqa: E402
+from ealign_plugin.host.config import load_config  # noqa: E402
 from ealign_plugin.host.plugins import load_installed  # noqa: E402
-from ealign_plugin.registered.runner import EalignRunner
+from ealign_plugin.registered.runner import EalignRunner  # noqa: E402
+from ealign_plugin.training.loaders import training_loader  # noqa: E402
+from ealign_plugin.training.progress import progress_bar  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / "ealign" / "train.yaml"
 BATCHES = 8
@@ -74,7 +75,9 @@ def build(folder: Path, number: int) -> tuple[EalignRunner, list[dict[str, Any]]
     task = tasks.setup_task(cfg)
     datasets = task.build_datasets(cfg)
     runner = EalignRunner(cfg, task, task.build_model(cfg), datasets, "run")
-    loader = runner._training_loader(datasets["ealign_micronews"]["train"])
+    loader = training_loader(
+        datasets["ealign_micronews"]["train"], batch_size=int(cfg.run_cfg.batch_size_train), workers=0
+    )
     batches = list(itertools.islice(loader, number))
     ready = DataLoader(Ready(batches), batch_size=None, collate_fn=dict)
     runner._dataloaders = {"train": TrainingBatches({"ready": ready})}
@@ -119,10 +122,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere:
         runner, batches = build(Path(scratch), BATCHES)
         copied, train = bare_loop(runner, batches)
+        loop = runner.training_loop()
         with contextlib.redirect_stderr(nowhere):
-            bar = runner._bar()
+            bar = progress_bar(runner.max_iters, done=0)
         ways: dict[str, Callable[[], object]] = {
-            "runner": lambda: runner._train_iters(runner.done + options.steps, bar),
+            "runner": lambda: loop.train_until(runner.state.iters + options.steps, bar),
             "bare loop": lambda: train(options.steps),
         }
         taken: dict[str, list[float]] = {way: [] for way in ways}
@@ -135,8 +139,7 @@ def main() -> None:
         pairs = zip(runner.model.parameters(), copied.parameters(), strict=True)
         if not all(torch.equal(*pair) for pair in pairs):
             raise SystemExit("the runner trained other weights than the bare loop")
-        saves = [partial(runner._save_checkpoint, runner.done + n) for n in range(options.checkpoints)]
-        stalls = [seconds(save) for save in saves]
+        stalls = [seconds(loop.checkpoints.save) for _ in range(options.checkpoints)]
         size = sum(file.stat().st_size for file in (runner.store.folder / "last").iterdir())
 
     step, every = statistics.median(taken["runner"]), runner.iters_per_inner_epoch

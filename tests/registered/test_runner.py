@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.registered.runner import EalignRunner, RankSampler
+from ealign_plugin.registered.runner import EalignRunner
 
 
 class Weight(nn.Module):
@@ -119,14 +119,14 @@ def test_the_best_weights_are_tested_not_the_last(make):
     runner.train()
     best = weights(runner, "best")["w"].item()
     last = weights(runner)["w"].item()
-    assert runner.best_iters == 4
+    assert runner.state.best_iters == 4
     assert task.tested_with == pytest.approx(best) and best != last
 
 
 def test_a_metric_of_zero_can_be_the_best(make):
     runner = make(Task([0.0, 0.0, 0.0]))
     runner.train()
-    assert runner.best_iters == 2
+    assert runner.state.best_iters == 2
 
 
 def test_the_last_inner_epoch_may_be_shorter(make):
@@ -148,7 +148,7 @@ def test_accumulated_gradients_are_averaged(make):
     )
     gradients = []
     for runner in (whole, halves):
-        runner.optimizer.step = lambda runner=runner: gradients.append(runner._model.w.grad.clone())
+        runner.optimizer.step = lambda runner=runner: gradients.append(runner.model.w.grad.clone())
         runner.train()
     torch.testing.assert_close(gradients[0], gradients[1])
 
@@ -156,7 +156,7 @@ def test_accumulated_gradients_are_averaged(make):
 def test_gradients_are_clipped(make):
     runner = make(Task([0.1]), clip_grad_norm=0.01, max_iters=1, iters_per_inner_epoch=1)
     norms = []
-    runner.optimizer.step = lambda: norms.append(runner._model.w.grad.norm().item())
+    runner.optimizer.step = lambda: norms.append(runner.model.w.grad.norm().item())
     runner.train()
     assert norms[0] == pytest.approx(0.01, rel=1e-3)
 
@@ -217,7 +217,7 @@ def test_stopped_after_any_step_a_run_goes_on_with_the_same_log_and_weights(make
     assert rest.start_iters == kill_after - 1
     assert log(rest) == log(whole)
     assert torch.equal(weights(rest)["w"], weights(whole)["w"])
-    assert rest.best_iters == whole.best_iters
+    assert rest.state.best_iters == whole.state.best_iters
     metrics = [json.loads((r.folder / "metrics.json").read_text()) for r in (whole, rest)]
     assert metrics[0] == metrics[1]
 
@@ -232,7 +232,7 @@ def test_a_signal_saves_and_ends_the_run_with_the_code_that_schedulers_know(make
 
     def stepping():
         step()
-        if stopped.done == 1:
+        if stopped.state.iters == 1:
             signal.raise_signal(number)
 
     stopped.optimizer.step = stepping
@@ -265,7 +265,7 @@ def test_a_signal_during_the_validation_saves_too_and_the_validation_is_made_up_
     rest.train()
     assert rest.start_iters == 4
     assert log(rest) == log(whole)
-    assert rest.best_iters == whole.best_iters == 4
+    assert rest.state.best_iters == whole.state.best_iters == 4
 
 
 def test_without_an_interrupted_run_auto_begins_anew(make, caplog):
@@ -305,7 +305,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_older_checkpoint(make, monkeyp
 
     def saving(*arguments, **options):
         if options["iters"] == 6:
-            monkeypatch.setattr("ealign_plugin.training.checkpoints.store.save_file", full)
+            monkeypatch.setattr("ealign_plugin.training.checkpoints.tensors.save_file", full)
         save(*arguments, **options)
 
     runner.store.save = saving
@@ -375,9 +375,3 @@ def test_training_without_any_training_split_is_refused(make):
     runner = make(Task(), datasets={"one": {"val": Few()}})
     with pytest.raises(UserError, match="found no split 'train' in any of them"):
         runner.train()
-
-
-@pytest.mark.parametrize(("samples", "ranks"), [(10, 3), (2, 4), (0, 2), (7, 1)])
-def test_ranks_share_a_split_without_padding(samples, ranks):
-    parts = [list(RankSampler(range(samples), rank, ranks)) for rank in range(ranks)]
-    assert sorted(sum(parts, [])) == list(range(samples))

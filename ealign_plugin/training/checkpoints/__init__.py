@@ -9,6 +9,7 @@
             optimizer.safetensors the optimiser's tensors, "<parameter>/<key>"; or, sharded:
             shards/*.safetensors  the same, each process its part (torch.distributed.checkpoint)
             state.json            everything else: groups of the optimiser, values, what each process adds
+        captioning.json …     small files that the caller adds, e.g. what captioning with the weights needs
         last -> iter_000400       the newest
         best -> iter_000200       the one with the highest metric
 
@@ -19,17 +20,3 @@ best is read from the manifests.
 
 Methods and functions that say so are collective: all processes of the default group call them.
 """
-
-from __future__ import annotations
-
-__all__ = [
-    "FOLDER",
-    "Checkpoint",
-    "CheckpointStore",
-    "check_config",
-    "find",
-    "load_weights",
-    "pack_rng",
-    "unpack_rng",
-    "weights_of",
-]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import read_json
 
 FORMAT = 1
 
@@ -32,7 +32,8 @@ TRASH = ".trash"
 NAME = re.compile(r"iter_\d{6,}(-\d+)?")
 
 
-MAX_JSON_BYTES = 64 << 20
+ADVICE = "use another checkpoint"
+"""What ends messages about a checkpoint that is of no use."""
 
 
 DTYPES = {
@@ -104,7 +105,7 @@ class Checkpoint:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Raises UserError where the manifest is missing, torn, or of another format."""
     path = folder / MANIFEST
-    manifest = read_json(path)
+    manifest = read_json(path, advice=ADVICE)
     if manifest.get("format") != FORMAT:
         raise UserError(
             f"{path}: format {manifest.get('format')!r} found, {FORMAT} expected; update ealign-plugin or "
@@ -139,19 +140,12 @@ def _is_row(name: str, row: Any) -> bool:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise UserError(f"{path}: {size:,} bytes found, at most {MAX_JSON_BYTES:,} expected")
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read ({error.strerror}); use another checkpoint") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: it is no JSON ({error}); use another checkpoint") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: a JSON object expected; use another checkpoint")
-    return record
+def check_names_of_files(names: Iterable[str]) -> None:
+    """Raises ValueError where a name cannot be that of a further file in a checkpoint."""
+    taken = {MANIFEST, WEIGHTS, OPTIMIZER, SHARDS, STATE}
+    for name in names:
+        if not name or PurePosixPath(name).name != name or name in taken:
+            raise ValueError(f"checkpoint: {name!r} cannot be the name of a further file in it")
 
 
 def file_rows(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.training.checkpoints.manifest import DTYPES, STATE, Checkpoint, read_json
+from ealign_plugin.files import read_json
+from ealign_plugin.training.checkpoints.manifest import ADVICE, DTYPES, STATE, Checkpoint
 
 
 def read_state(
@@ -18,7 +19,7 @@ def read_state(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What state.json holds, and tensors to be filled with the optimiser's state."""
     path = checkpoint.folder / STATE
-    state = read_json(path)
+    state = read_json(path, advice=ADVICE)
     parameters = dict(model.named_parameters())
     try:
         before = [sorted(group["params"]) for group in state["groups"]]

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from ealign_plugin.distributed import all_gather_object, rank, run_on_all_ranks, run_on_first_rank, world_size
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import PART, atomic_write
+from ealign_plugin.files import PART, atomic_write, cannot_write
 from ealign_plugin.training.checkpoints.manifest import (
     FOLDER,
     FORMAT,
@@ -28,6 +29,7 @@ from ealign_plugin.training.checkpoints.manifest import (
     TRASH,
     WEIGHTS,
     Checkpoint,
+    check_names_of_files,
     file_rows,
     read_checkpoint,
     versions,
@@ -38,11 +40,12 @@ from ealign_plugin.training.checkpoints.tensors import (
     load_weights,
     sync_to_disk,
     trained_state,
-    unwritable,
     whole_tensors,
     write_shards,
     write_tensors,
 )
+
+NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
 
 class CheckpointStore:
@@ -74,6 +77,7 @@ class CheckpointStore:
         per_rank: Mapping[str, Any],
         manifest: Mapping[str, Any],
         sharded: bool = False,
+        files: Mapping[str, bytes] = NO_FILES,
     ) -> None:
         """Write a checkpoint, then remove those that need not be kept. Collective.
 
@@ -86,11 +90,14 @@ class CheckpointStore:
             per_rank: JSON values of this process: random states, place in its stream.
             manifest: ``config`` (JSON values), ``data``, ``revision``; see `Checkpoint`.
             sharded: Each process writes its part of the optimiser; for FSDP, on a disk that all share.
+            files: Name → content of small files to lie beside the weights; the manifest names them too.
 
         Raises:
+            ValueError: ``files`` has a name that is no plain name of a file, or that a checkpoint uses.
             UserError: it cannot be written. All processes raise it, the earlier checkpoints stay as they
                 were and nothing else is left behind.
         """
+        check_names_of_files(files)
         weights = whole_tensors(trained_state(model))
         tensors, state = optimizer_state(model, optimizer)
         if not sharded:
@@ -110,6 +117,8 @@ class CheckpointStore:
             if not sharded:
                 write_tensors(part / OPTIMIZER, tensors)
             atomic_write(part / STATE, json.dumps(state).encode())
+            for name, content in files.items():
+                atomic_write(part / name, content)
             self._finish(part, record)
 
         part: Path | None = None
@@ -182,7 +191,7 @@ class CheckpointStore:
             part = self.folder / f"{name}{PART}"
             part.mkdir()
         except OSError as error:
-            raise unwritable(self.folder, error) from None
+            raise cannot_write(self.folder, error) from None
         return part
 
     def _finish(self, part: Path, record: dict[str, Any]) -> None:
@@ -196,7 +205,7 @@ class CheckpointStore:
             target = part.with_name(part.name.removesuffix(PART))
             os.rename(part, target)
         except OSError as error:
-            raise unwritable(part, error) from None
+            raise cannot_write(part, error) from None
         self._tidy(target.name)
 
     def _tidy(self, newest: str) -> None:
@@ -231,7 +240,7 @@ class CheckpointStore:
         os.replace(new, link)
 
 
-def find(path: str | Path, *, best: bool = False) -> Checkpoint:
+def find_checkpoint(path: str | Path, *, best: bool = False) -> Checkpoint:
     """The whole checkpoint that a user means. Collective.
 
     Args:
@@ -248,7 +257,7 @@ def find(path: str | Path, *, best: bool = False) -> Checkpoint:
 def weights_of(path: str | Path) -> Path:
     """The .safetensors file that a user means: itself, or that of a checkpoint; of a run's the best.
 
-    See `find`; but only the weights have to be whole, and each process looks by itself.
+    See `find_checkpoint`; but only the weights have to be whole, and each process looks by itself.
 
     Raises:
         UserError: there are none.

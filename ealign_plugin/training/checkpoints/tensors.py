@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ealign_plugin.distributed import all_gather_object, rank, run_on_all_ranks
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import atomic_path
+from ealign_plugin.files import atomic_path, cannot_write
 from ealign_plugin.training.checkpoints.manifest import SHARDS, file_rows
 
 
@@ -122,7 +122,7 @@ def write_shards(part: Path, tensors: dict[str, Tensor]) -> dict[str, dict[str, 
             own = sorted(path.name for path in folder.glob(f"shard-{rank() + 1:05d}-*"))
             return file_rows(part, [f"{SHARDS}/{name}" for name in own])
         except OSError as error:
-            raise unwritable(folder, error) from None
+            raise cannot_write(folder, error) from None
 
     return {name: row for own in all_gather_object(run_on_all_ranks(rows)) for name, row in own.items()}
 
@@ -144,12 +144,6 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: it cannot be written ({error.strerror or error}); make room or choose another folder"
-    )
 
 
 def _cause(error: BaseException) -> str:

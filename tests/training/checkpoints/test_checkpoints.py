@@ -25,13 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ealign_plugin.data.shards import write
+from ealign_plugin import files
 from ealign_plugin.errors import UserError
-from ealign_plugin.training.checkpoints import store as checkpoint_store
+from ealign_plugin.training.checkpoints import tensors
 from ealign_plugin.training.checkpoints.manifest import Checkpoint, versions
 from ealign_plugin.training.checkpoints.rng import pack_rng, unpack_rng
 from ealign_plugin.training.checkpoints.same_config import check_config
-from ealign_plugin.training.checkpoints.store import CheckpointStore, find, weights_of
+from ealign_plugin.training.checkpoints.store import CheckpointStore, find_checkpoint, weights_of
 
 
 class Net(nn.Module):
@@ -167,6 +167,22 @@ def test_the_manifest_names_versions_and_every_other_file(store):
     assert (manifest["data"], manifest["config"], manifest["world_size"]) == ("abc", {"run": {"seed": 1}}, 1)
 
 
+def test_further_files_lie_beside_the_weights_and_in_the_manifest(store):
+    saved = save(store, 1, files={"captioning.json": b'{"beams": 5}'})
+    assert (saved.folder / "captioning.json").read_bytes() == b'{"beams": 5}'
+    assert saved.manifest["files"]["captioning.json"]["bytes"] == 12
+    (saved.folder / "captioning.json").write_bytes(b'{"beams": 6}')
+    with pytest.raises(UserError, match="captioning.json: its SHA-256"):
+        saved.check()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "../a.json", "a/b.json", "", "manifest.json"])
+def test_further_files_cannot_replace_a_checkpoints_own(store, name):
+    with pytest.raises(ValueError, match="cannot be the name of a further file"):
+        save(store, 1, files={name: b""})
+    assert store.newest() is None
+
+
 def test_all_files_can_be_read_by_whom_the_umask_lets(store):
     folder = save(store, 1).folder
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
@@ -221,7 +237,7 @@ def test_whatever_fails_the_last_good_one_is_intact_and_found(store, monkeypatch
 
     for where, name in (
         *((os, name) for name in ("mkdir", "fsync", "rename", "replace", "symlink", "chmod")),
-        *((checkpoint_store, "save_file"), (write, "open")),
+        *((tensors, "save_file"), (files, "open")),
     ):
         monkeypatch.setattr(where, name, failing(getattr(where, name, open)), raising=False)
     newest, outcomes, count = 100, [], 0
@@ -251,7 +267,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from ealign_plugin.training.checkpoints import CheckpointStore
+from ealign_plugin.training.checkpoints.store import CheckpointStore
 from ealign_plugin.errors import UserError
 
 store = CheckpointStore(Path(sys.argv[1]) / "checkpoints")
@@ -351,8 +367,8 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(tmp_path, caplog, name, 
     assert store.newest().iters == 1
     assert re.search(told, caplog.text)
     with pytest.raises(UserError, match=told):
-        find(tmp_path / "last")
-    assert find(tmp_path).iters == 1
+        find_checkpoint(tmp_path / "last")
+    assert find_checkpoint(tmp_path).iters == 1
     assert save(store, 2).folder.name == "iter_000002-2"  # the damaged one is not written over
 
 
@@ -363,7 +379,7 @@ def test_a_manifest_cannot_name_files_elsewhere(store, name):
     manifest["files"][name] = {"bytes": 1, "sha256": ""}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="no manifest of a checkpoint"):
-        find(folder)
+        find_checkpoint(folder)
 
 
 class Evil:
@@ -481,7 +497,7 @@ def run(tmp_path: Path) -> Path:
     ],
 )
 def test_everything_that_names_a_checkpoint_is_understood(run, given, iters, weights_iters):
-    assert find(run / given).iters == iters
+    assert find_checkpoint(run / given).iters == iters
     weights = weights_of(str(run / given))
     assert weights.resolve() == run / f"checkpoints/iter_{weights_iters:06d}/weights.safetensors"
 
@@ -493,14 +509,14 @@ def test_a_plain_file_of_weights_is_taken_as_it_is(tmp_path):
     with pytest.raises(
         UserError, match="mine.safetensors': a file without manifest.json beside it; to resume"
     ):
-        find(path)
+        find_checkpoint(path)
 
 
 def test_weights_are_taken_from_a_checkpoint_whose_optimizer_is_damaged(run):
     _flip(run / "checkpoints/best/optimizer.safetensors")
     assert weights_of(run).parent.name == "iter_000001"
     with pytest.raises(UserError, match="optimizer.safetensors: its SHA-256"):
-        find(run / "checkpoints/best")
+        find_checkpoint(run / "checkpoints/best")
 
 
 def test_without_a_whole_best_the_weights_of_the_newest_are_taken(run):
@@ -512,7 +528,7 @@ def test_what_names_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(
         UserError, match="gone': no such file or folder; give a run's folder or a folder in its"
     ):
-        find(tmp_path / "gone")
+        find_checkpoint(tmp_path / "gone")
     with pytest.raises(UserError, match="no whole checkpoint in it"):
         weights_of(tmp_path)
 
@@ -642,7 +658,7 @@ def _load(rank: int, store: CheckpointStore) -> None:
     """What one process saved, into FSDP and DDP."""
     state = torch.load(store.folder.parent / "1.pt")
     for iters in (1, 2):
-        saved = find(store.folder / f"iter_{iters:06d}")
+        saved = find_checkpoint(store.folder / f"iter_{iters:06d}")
         for wrap in (_fsdp, lambda model: model):
             store.load(saved, *(parts := make(1, wrap)))
             assert_same(everything(*parts), state)
@@ -667,7 +683,7 @@ def test_two_processes_save_what_two_or_one_go_on_from(tmp_path):
     _processes(_save_and_resume, tmp_path)
     store = CheckpointStore(tmp_path / "checkpoints")
     for iters in (3, 5, 6):
-        saved = find(store.folder / f"iter_{iters:06d}")
+        saved = find_checkpoint(store.folder / f"iter_{iters:06d}")
         store.load(saved, *(parts := make(1)))
         assert_same(everything(*parts), torch.load(tmp_path / f"{iters}.pt"))
         whole = Net()

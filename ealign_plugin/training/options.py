@@ -1,0 +1,95 @@
+"""The options of a training run: each with its default, its help and its range, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+from ealign_plugin.training.sharding import KINDS
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field with the help and the range of a user's option in its ``metadata``.
+
+    Args:
+        default: A mapping is copied for each instance.
+        help: One line, without the key.
+        least: Smallest value.
+        most: Largest value.
+        choices: All values that there are.
+    """
+    metadata = {"help": help, "least": least, "most": most, "choices": choices}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What ``run`` says about the training, beside what has no default (``max_iters``, ``init_lr`` …).
+
+    ``run_defaults``, ``run_help`` and ``run_choices`` make from it what the config's checks, the runner and
+    ``ealign list options`` need, so that no default stands twice.
+    """
+
+    accum_grad_iters: int = option(1, "batches whose gradients are averaged for one step", least=1)
+    amp: bool | str | None = option(
+        False,
+        "type that forward passes compute in: false (the weights' own), bf16 or true, fp16",
+        choices=(False, True, "bf16", "fp16"),
+    )
+    beta1: float = option(0.9, "AdamW's first beta (LAVIS reads only beta2)", least=0, most=1)
+    beta2: float = option(0.999, "AdamW's second beta", least=0, most=1)
+    clip_grad_norm: float | None = option(1.0, "largest norm of the gradients; 0 turns clipping off", least=0)
+    keep_best: int = option(1, "so many checkpoints with the best validation stay", least=1)
+    keep_last: int = option(2, "so many of the newest checkpoints stay", least=1)
+    log_freq: int = option(50, "steps between lines of log.txt", least=1)
+    lr_sched: str = option("ealign_cosine", "name of the learning-rate schedule")
+    lrs: Mapping[str, float] = option({}, "learning rates of parts that have one of their own: {llm: 1.0e-5}")
+    parallel: str = option(
+        "ddp",
+        "of several processes: ddp: each holds the model; fsdp: each holds a part of it",
+        choices=KINDS,
+    )
+    resume: str | None = option(
+        None,
+        "auto: go on with the newest interrupted run of this config if there is one; null: don't",
+        choices=(None, "auto"),
+    )
+    save_freq: int | None = option(
+        None, "steps between checkpoints; null: one after each validation", least=1
+    )
+    validate_at_start: bool = option(False, "validate before the first step too")
+
+    @classmethod
+    def from_run(cls, run: Mapping[str, Any]) -> TrainingOptions:
+        """Read them from a config's ``run`` section, which may hold other keys too; missing ones have
+        their default."""
+        return cls(**{each.name: run[each.name] for each in fields(cls) if each.name in run})
+
+
+def run_defaults(options: type = TrainingOptions) -> dict[str, Any]:
+    """Key → default."""
+    return {each.name: _default(each) for each in fields(options)}
+
+
+def run_help(options: type = TrainingOptions) -> dict[str, str]:
+    """Key → one line of help."""
+    return {each.name: each.metadata["help"] for each in fields(options)}
+
+
+def run_choices(options: type = TrainingOptions) -> dict[str, tuple[Any, ...]]:
+    """Key → its values, of the options that have but a few."""
+    return {each.name: each.metadata["choices"] for each in fields(options) if each.metadata["choices"]}
+
+
+def _default(each: Field[Any]) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
