@@ -35,11 +35,12 @@ from ealign_plugin.distributed import find_rank_info
 from ealign_plugin.entities import load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
-from ealign_plugin.models.base import CONFIGS, NewsModel, values
+from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.cost.estimate import Estimate, estimate
 from ealign_plugin.models.cost.shapes import STAND_IN, parameters, reading_of
 from ealign_plugin.models.instructblip import lavis_files
 from ealign_plugin.models.meta import shapes_only
+from ealign_plugin.models.section import CONFIGS, plain, values
 from ealign_plugin.models.weights import smol
 from ealign_plugin.models.weights.checkpoint import check_metadata
 from ealign_plugin.models.weights.hub import fetch, shards
@@ -165,12 +166,13 @@ def on_meta(cls: Any, cfg: DictConfig) -> NewsModel:
         UserError: an impossible option; no such folder, config or tokenizer.
     """
     if cfg.get("lavis_checkpoint") or cfg.get("pretrained") and cfg.pretrained != "smol":
-        return cls.without_weights(cfg)
+        return cls.without_weights(plain(cfg))
     tokenizer = STAND_IN  # type smol's comes out of a large file
     if not cfg.get("pretrained"):
         tokenizer = CONFIGS / "tokenizers" / cfg.tokenizer / "tokenizer.json"
     with shapes_only():
-        return cls(config=values(cfg, cls.SHAPE), tokenizer=tokenizer, **values(cfg, cls.OPTIONS))
+        section = plain(cfg)
+        return cls(config=values(section, cls.SHAPE), tokenizer=tokenizer, **values(section, cls.OPTIONS))
 
 
 def origin_of(model: NewsModel, cfg: DictConfig) -> str:

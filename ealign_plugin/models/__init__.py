@@ -1,4 +1,4 @@
-"""Models on transformers' modules, registered with LAVIS."""
+"""Models on plain torch and transformers, without LAVIS."""
 
 from ealign_plugin.models.instructblip import InstructBlip
 from ealign_plugin.models.llava import Llava

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from lavis.models.base_model import BaseModel
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,13 +24,11 @@ from ealign_plugin.models.batching import Tokens, by_length, pad
 from ealign_plugin.models.lora import lora_options
 from ealign_plugin.models.meta import give_memory
 from ealign_plugin.models.quantization import quantize_language_model
+from ealign_plugin.models.section import CONFIGS, default_path, defaults_of, plain, values
 from ealign_plugin.models.trainable import set_trainable, trainable_names
 from ealign_plugin.models.weights.checkpoint import check_metadata, checkpoint_metadata
 from ealign_plugin.models.weights.hub import fetch
 from ealign_plugin.models.weights.loading import load_weights_into
-
-CONFIGS = Path(__file__).parent.parent / "configs"
-
 
 BATCHINGS = ("groups", "packed", "padded")
 
@@ -40,7 +36,7 @@ BATCHINGS = ("groups", "packed", "padded")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class NewsModel(BaseModel):
+class NewsModel(nn.Module):
     """A language model that reads ``before``, the image tokens and the prompt, and writes the target.
 
     ::
@@ -88,9 +84,12 @@ class NewsModel(BaseModel):
         vision_dtype: The same of the image encoder.
     """
 
+    PRETRAINED_MODEL_CONFIG_DICT: ClassVar[dict[str, str]]
+    """Model type → its YAML file, whose section ``model`` holds the defaults (the name is LAVIS's)."""
     PARTS: ClassVar[dict[str, tuple[str, ...]]]
+    """Part (``vision``, ``connector``, ``llm``) → names of its submodules and parameters."""
     SHAPE: ClassVar[tuple[str, ...]]
-    """Keys of a LAVIS model config that make up ``config``, where no weights are named."""
+    """Keys of a section ``model`` that make up ``config``, where no weights are named."""
     OPTIONS: ClassVar[tuple[str, ...]] = (
         *("max_txt_len", "max_output_txt_len", "loss_reduction", "batching", "padding_waste", "max_tokens"),
         *("attn_implementation", "gradient_checkpointing", "compile", "dtype", "vision_dtype"),
@@ -147,29 +146,54 @@ class NewsModel(BaseModel):
         self.recipe: dict[str, str] = {}  # what a checkpoint says of the model it belongs to
 
     @classmethod
-    def from_config(cls, cfg: DictConfig) -> Self:
-        """Build from a LAVIS model config (see ``configs/models``).
+    def from_config(cls, cfg: Mapping[str, Any]) -> Self:
+        """Build from the section ``model`` of a config (see ``configs/models``), defaults included.
 
         ``pretrained`` names where weights and tokenizers come from: a folder or hub id of transformers. Left
         out: random weights, and a tokenizer of ours.
         """
-        if cfg.get("pretrained"):
-            model = cls.without_weights(cfg)
-            folder = fetch(cfg.pretrained, key="model.pretrained")
+        section = plain(cfg)
+        model = cls.load_pretrained(section)
+        model.set_up(section)
+        return model
+
+    @classmethod
+    def load_pretrained(cls, section: Mapping[str, Any]) -> Self:
+        """The model of a section with the weights that it starts from, before `set_up`."""
+        if section.get("pretrained"):
+            model = cls.without_weights(section)
+            folder = fetch(section["pretrained"], key="model.pretrained")
             give_memory(model)
             load_weights_into(model, folder)
-        else:
-            tokenizer = CONFIGS / "tokenizers" / cfg.tokenizer / "tokenizer.json"
-            build: Any = cls  # every family takes both
-            model = build(config=values(cfg, cls.SHAPE), tokenizer=tokenizer, **values(cfg, cls.OPTIONS))
-        model.set_up(cfg)
-        return model
+            return model
+        tokenizer = CONFIGS / "tokenizers" / section["tokenizer"] / "tokenizer.json"
+        build: Any = cls  # every family takes both
+        return build(config=values(section, cls.SHAPE), tokenizer=tokenizer, **values(section, cls.OPTIONS))
+
+    @classmethod
+    def from_pretrained(cls, model_type: str) -> Self:
+        """The model of a type's YAML file, such as ``micro``; the name is LAVIS's.
+
+        Raises:
+            UserError: the family has no such type.
+        """
+        return cls.from_config(defaults_of(cls.PRETRAINED_MODEL_CONFIG_DICT, model_type))
+
+    @classmethod
+    def default_config_path(cls, model_type: str) -> str:
+        """The YAML file of a type; see `from_pretrained`."""
+        return default_path(cls.PRETRAINED_MODEL_CONFIG_DICT, model_type)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     # What a family provides
 
     @classmethod
-    def without_weights(cls, cfg: DictConfig) -> Self:
-        """The model of a config that names weights, on the meta device; no weights are fetched."""
+    def without_weights(cls, section: Mapping[str, Any]) -> Self:
+        """The model of a section that names weights, on the meta device; no weights are fetched."""
         raise NotImplementedError
 
     def vision_features(self, images: Tensor) -> Tensor:
@@ -250,23 +274,23 @@ class NewsModel(BaseModel):
                 for parameter in self.get_submodule(name).parameters():
                     parameter.data = parameter.data.to(dtype)
 
-    def set_up(self, cfg: DictConfig) -> None:
+    def set_up(self, section: Mapping[str, Any]) -> None:
         """After the weights are in: freeze what isn't trained, and load the finetuned weights, by config."""
-        trainable = cfg.get("trainable") or "all"
+        trainable = section.get("trainable") or "all"
         self.recipe = {"reads": self.reads}
-        if kind := cfg.get("quantize"):
+        if kind := section.get("quantize"):
             quantize_language_model(self, kind, trainable)
-        if cfg.get("trainable"):
-            trained = set_trainable(self, trainable, lora_options(cfg.get("lora")))
-            base = Path(cfg.get("pretrained") or cfg.get("model_type", "")).name
-            self.recipe |= checkpoint_metadata(arch=cfg.get("arch", ""), base=base, trained=trained)
+        if section.get("trainable"):
+            trained = set_trainable(self, trainable, lora_options(section.get("lora")))
+            base = Path(section.get("pretrained") or section.get("model_type", "")).name
+            self.recipe |= checkpoint_metadata(arch=section.get("arch", ""), base=base, trained=trained)
             for parameter in self.parameters():
                 if parameter.requires_grad:  # in 8 or 11 bits, most steps would round to nothing
                     parameter.data = parameter.data.float()
         for module in self.unread():  # DistributedDataParallel waits for every gradient that is required
             module.requires_grad_(False)
-        if cfg.get("load_finetuned"):
-            self.load_checkpoint_from_config(cfg)
+        if section.get("load_finetuned"):
+            self.load_checkpoint(section.get("finetuned") or "")
 
     # Images
 
@@ -640,9 +664,3 @@ def _compiled() -> Callable[..., Any]:
         return module(**inputs)
 
     return torch.compile(call, dynamic=True)
-
-
-def values(cfg: DictConfig, names: Sequence[str]) -> dict[str, Any]:
-    """Those of the config's values that it has."""
-    found: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
-    return {name: found[name] for name in names if name in found}

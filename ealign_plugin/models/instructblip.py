@@ -1,4 +1,4 @@
-"""InstructBLIP (arXiv 2305.06500) on transformers' modules, as a LAVIS model.
+"""InstructBLIP (arXiv 2305.06500) on transformers' modules, as a `NewsModel`.
 
 ::
 
@@ -15,19 +15,19 @@ them is ours, because the class's own `forward` changed its meaning over the ver
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.registration import registered
-from ealign_plugin.models.base import CONFIGS, NewsModel, values
+from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.batching import Tokens, pad
+from ealign_plugin.models.families import register_family
 from ealign_plugin.models.meta import give_memory, shapes_only
+from ealign_plugin.models.section import CONFIGS, values
 from ealign_plugin.models.tokenizers import frame_of, read_tokenizer, text_only
 from ealign_plugin.models.weights import smol
 from ealign_plugin.models.weights.hub import fetch, load_tokenizer, read_config
@@ -37,7 +37,7 @@ from ealign_plugin.models.weights.loading import load_weights_into
 TYPES = ("micro", "smol", "vicuna7b", "vicuna13b", "flant5xl", "flant5xxl")
 
 
-@registered("model", "ealign_instructblip")
+@register_family("ealign_instructblip")
 class InstructBlip(NewsModel):
     """InstructBLIP for training and for two-pass captioning; see `NewsModel` for what a batch is.
 
@@ -119,47 +119,46 @@ class InstructBlip(NewsModel):
         self.check_length(self.config.num_query_tokens)
 
     @classmethod
-    def from_config(cls, cfg: DictConfig) -> Self:
-        """Build from a LAVIS model config (see ``configs/models/ealign_instructblip_*.yaml``).
+    def load_pretrained(cls, section: Mapping[str, Any]) -> Self:
+        """The model of a section with the weights that it starts from.
 
         ``pretrained`` names where weights and tokenizers come from: a folder or hub id of transformers,
         ``smol`` (two packages), or nothing: random weights. ``lavis_checkpoint``, with ``language_model`` and
         ``qformer_tokenizer``, goes before it.
         """
-        if files := lavis_files(cfg):
-            model = cls.without_weights(cfg)
+        if files := lavis_files(section):
+            model = cls.without_weights(section)
             give_memory(model)
             if not load_lavis_weights_into(model, files):
-                folder = fetch(cfg.language_model, key="model.language_model")
+                folder = fetch(section["language_model"], key="model.language_model")
                 _fill_language_model(model.language_model, folder)
-        elif cfg.get("pretrained") == "smol":
+            return model
+        if section.get("pretrained") == "smol":
             parts = smol.load()
             model = cls(
-                config=values(cfg, cls.SHAPE),
+                config=values(section, cls.SHAPE),
                 tokenizer=parts.tokenizer,
                 qformer_tokenizer=parts.question_tokenizer,
-                **values(cfg, cls.OPTIONS),
+                **values(section, cls.OPTIONS),
             )
             smol.fill(model, parts.weights)
-        else:
-            return super().from_config(cfg)
-        model.set_up(cfg)
-        return model
+            return model
+        return super().load_pretrained(section)
 
     @classmethod
-    def without_weights(cls, cfg: DictConfig) -> Self:
-        """The model of a config that names weights, on the meta device; no weights are fetched."""
-        if lavis_files(cfg):
-            parts = _lavis_parts(cfg)
+    def without_weights(cls, section: Mapping[str, Any]) -> Self:
+        """The model of a section that names weights, on the meta device; no weights are fetched."""
+        if lavis_files(section):
+            parts = _lavis_parts(section)
         else:
-            folder = fetch(cfg.pretrained, weights=False, key="model.pretrained")
+            folder = fetch(section["pretrained"], weights=False, key="model.pretrained")
             parts = {
                 "config": read_config(folder, {"instructblip"}),
                 "tokenizer": text_only(load_tokenizer(folder)),
                 "qformer_tokenizer": text_only(load_tokenizer(folder / "qformer_tokenizer")),
             }
         with shapes_only():
-            return cls(**parts, **values(cfg, cls.OPTIONS))
+            return cls(**parts, **values(section, cls.OPTIONS))
 
     def vision_features(self, images: Tensor) -> Tensor:
         return self.vision_model(pixel_values=images).last_hidden_state
@@ -188,22 +187,22 @@ class InstructBlip(NewsModel):
 IMAGE = "<image>"
 
 
-def lavis_files(cfg: DictConfig) -> list[Path]:
+def lavis_files(section: Mapping[str, Any]) -> list[Path]:
     """The files of ``model.lavis_checkpoint``; none where a model comes from elsewhere.
 
     Raises:
         UserError: a file is missing, or it is given without ``language_model`` or the other way round.
     """
-    files = [Path(name).expanduser() for name in cfg.get("lavis_checkpoint") or ()]
-    if files and not cfg.get("language_model"):
+    files = [Path(name).expanduser() for name in section.get("lavis_checkpoint") or ()]
+    if files and not section.get("language_model"):
         raise UserError(
             "model.language_model: nothing found beside model.lavis_checkpoint; the folder or hub id of the "
             "language model expected (Vicuna v1.1 or Flan-T5), which LAVIS's files leave out"
         )
-    if not files and cfg.get("language_model"):
+    if not files and section.get("language_model"):
         raise UserError(
-            f"model.language_model: {cfg.language_model!r} found without model.lavis_checkpoint, LAVIS's own "
-            "files; give these too, or leave it empty: model.pretrained holds its language model"
+            f"model.language_model: {section['language_model']!r} found without model.lavis_checkpoint, "
+            "LAVIS's own files; give these too, or leave it empty: model.pretrained holds its language model"
         )
     if missing := [str(path) for path in files if not path.is_file()]:
         raise UserError(
@@ -213,7 +212,7 @@ def lavis_files(cfg: DictConfig) -> list[Path]:
     return files
 
 
-def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
+def _lavis_parts(section: Mapping[str, Any]) -> dict[str, Any]:
     """Config and tokenizers of the model that LAVIS builds from the folder of its language model.
 
     A LLaMA gets a token ``[PAD]``, and a text begins with ``</s>``; a T5's activation is the exact GELU.
@@ -224,8 +223,8 @@ def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
 
     from ealign_plugin.models.cost.shapes import shape_of
 
-    shape = shape_of(OmegaConf.to_container(cfg, resolve=True))
-    folder = fetch(cfg.language_model, weights=False, key="model.language_model")
+    shape = shape_of(section)
+    folder = fetch(section["language_model"], weights=False, key="model.language_model")
     own = read_config(folder, {shape["text_config"]["model_type"]})
     config = InstructBlipConfig(**shape | {"text_config": shape["text_config"] | own})
     text, tokenizer = config.text_config, load_tokenizer(folder)
@@ -238,7 +237,9 @@ def _lavis_parts(cfg: DictConfig) -> dict[str, Any]:
             single="</s> $A", special_tokens=[("</s>", tokenizer.eos_token_id)]
         )
         text.vocab_size = max(text.vocab_size, len(tokenizer))
-    questions = load_tokenizer(fetch(cfg.qformer_tokenizer, weights=False, key="model.qformer_tokenizer"))
+    questions = load_tokenizer(
+        fetch(section["qformer_tokenizer"], weights=False, key="model.qformer_tokenizer")
+    )
     questions.add_special_tokens({"bos_token": "[DEC]"})
     return {"config": config, "tokenizer": text_only(tokenizer), "qformer_tokenizer": text_only(questions)}
 

@@ -1,4 +1,4 @@
-"""LLaVA 1.5 (arXiv 2310.03744) on transformers' modules, as a LAVIS model.
+"""LLaVA 1.5 (arXiv 2310.03744) on transformers' modules, as a `NewsModel`.
 
 ::
 
@@ -14,18 +14,18 @@ between the two; texts become the tokens that its `LlavaProcessor` makes of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.registration import registered
-from ealign_plugin.models.base import CONFIGS, NewsModel, values
+from ealign_plugin.models.base import NewsModel
+from ealign_plugin.models.families import register_family
 from ealign_plugin.models.meta import shapes_only
+from ealign_plugin.models.section import CONFIGS, values
 from ealign_plugin.models.tokenizers import read_tokenizer, text_only
 from ealign_plugin.models.weights import hub as weights
 from ealign_plugin.models.weights.export import IMAGE_TOKEN, plain_tokenizer
@@ -34,7 +34,7 @@ TYPES = ("micro", "llava1.5_7b", "llava1.5_13b")
 BEFORE, AFTER = "USER: ", "\n{} ASSISTANT:"  # the image stands between
 
 
-@registered("model", "ealign_llava")
+@register_family("ealign_llava")
 class Llava(NewsModel):
     """LLaVA for training and for two-pass captioning; see `NewsModel` for what a batch is.
 
@@ -118,13 +118,13 @@ class Llava(NewsModel):
         self.check_length((vision.image_size // vision.patch_size) ** 2 + whole)
 
     @classmethod
-    def without_weights(cls, cfg: DictConfig) -> Self:
+    def without_weights(cls, section: Mapping[str, Any]) -> Self:
         """The model of a folder or hub id, its parameters on the meta device; no weights are fetched."""
-        folder = weights.fetch(cfg.pretrained, weights=False, key="model.pretrained")
+        folder = weights.fetch(section["pretrained"], weights=False, key="model.pretrained")
         config = weights.read_config(folder, {"llava"})
         tokenizer = text_only(weights.load_tokenizer(folder))
         with shapes_only():
-            return cls(config=config, tokenizer=tokenizer, **values(cfg, cls.OPTIONS))
+            return cls(config=config, tokenizer=tokenizer, **values(section, cls.OPTIONS))
 
     def unread(self) -> list[nn.Module]:
         """Of the vision tower: the last layers, and the norm behind them."""

@@ -29,9 +29,9 @@ from ealign_plugin.cli.quiet import quiet
 
 quiet()
 from ealign_plugin.models import InstructBlip  # noqa: E402  it imports LAVIS
-from ealign_plugin.models.base import CONFIGS
 from ealign_plugin.models.batching import Tokens, pad  # noqa: E402
 from ealign_plugin.models.meta import give_memory, shapes_only
+from ealign_plugin.models.section import CONFIGS
 
 MIX = {"caption": 1.0, "sentence": 2.0, "entity": 0.3}
 WORDS = {  # fewest and most of instruction and target; the micro tokenizer makes 1.6 tokens of one

@@ -11,8 +11,9 @@ import torch
 import yaml
 from torch import nn
 
-from ealign_plugin.models.base import CONFIGS, NewsModel
+from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.meta import shapes_only
+from ealign_plugin.models.section import CONFIGS
 from ealign_plugin.models.trainable import PARTS, part_of
 from ealign_plugin.models.weights.hub import fetch, read_config
 
