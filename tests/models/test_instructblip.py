@@ -471,9 +471,7 @@ def test_lavis_lists_and_loads_it():
 
 
 def test_an_unknown_type_is_an_error_that_lists_what_there_is():
-    with pytest.raises(
-        UserError, match="unknown model type 'giant'; expected one of flant5xl, flant5xxl"
-    ):
+    with pytest.raises(UserError, match="unknown model type 'giant'; expected one of flant5xl, flant5xxl"):
         load_model("ealign_instructblip", "giant")
 
 
