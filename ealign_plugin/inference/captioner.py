@@ -30,13 +30,9 @@ from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.images import open_image
-from ealign_plugin.inference.two_pass import (
-    OPTIONS,
-    FirstPass,
-    InferenceOptions,
-    TwoPasses,
-    main_context,
-)
+from ealign_plugin.inference.options import INFERENCE_OPTIONS as OPTIONS
+from ealign_plugin.inference.options import InferenceOptions
+from ealign_plugin.inference.two_pass import FirstPass, TwoPasses, main_context
 from ealign_plugin.news import NewsSample, Sentence
 from ealign_plugin.training.checkpoints.manifest import FOLDER
 from ealign_plugin.training.checkpoints.store import weights_of
@@ -328,7 +324,7 @@ class NewsCaptioner:
                 caption=caption,
                 sentences=_scored(sample, found),
                 entities=found.selection.entities,
-                invented=found.invented,
+                invented=found.hallucinated_names,
                 context=text,
             )
             for sample, found, text, caption in zip(samples, first, read, captions, strict=True)

@@ -1,113 +1,89 @@
 """Two passes of one model over photos and their articles (EAMA, arXiv 2402.19404, section 4)::
 
     pass 1   every sentence of the article against the photo → P(yes) → selected sentences
-             the selected sentences → list of names; names that the article does not tell are dropped
+             the selected sentences → list of names; names that no article text mentions are dropped
     pass 2   the context that a strategy makes of them       → caption
 
 Here the method (`ealign_plugin.alignment`, which knows no tensors) meets the model (which knows no
-sentences). The task evaluates by it, `ealign_plugin.NewsCaptioner` captions by it.
+sentences). The evaluation and `ealign_plugin.NewsCaptioner` both run it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ealign_plugin.alignment.contexts import NEED_SELECTION, ORACLES, Context, build_context
 from ealign_plugin.alignment.prompts import Prompt, Wording
 from ealign_plugin.alignment.selection import Selection, count_words, select_entities, select_sentences
-from ealign_plugin.errors import UserError
+from ealign_plugin.inference.options import InferenceOptions
+from ealign_plugin.inference.protocols import CaptioningModel
 from ealign_plugin.news import NewsSample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceOptions:
-    """How the two passes select, read and write; the keys of a YAML's ``run`` section.
-
-    Args:
-        context_words: Word budget of every context.
-        context_tokens: Budget in the model's tokens instead; None: words count.
-        threshold: A sentence is selected when P(yes) is at least this; None: each may be.
-        top_k: Most sentences that are selected, the best first; None: no limit.
-        select_words: Most words of the selected sentences, the best first; None: no limit.
-        num_beams: Width of the beam.
-        max_len: Most new tokens.
-        min_len: Fewest new tokens.
-        repetition_penalty: Divides the logits of tokens already written.
-        length_penalty: Exponent of the length in beam search.
-
-    Raises:
-        UserError: a number outside its range.
-    """
-
-    context_words: int = 100
-    context_tokens: int | None = None
-    threshold: float | None = 0.5
-    top_k: int | None = None
-    select_words: int | None = None
-    num_beams: int = 5
-    max_len: int = 64
-    min_len: int = 1
-    repetition_penalty: float = 1.0
-    length_penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("context_words", "context_tokens", "top_k", "select_words", "num_beams", "max_len"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"run.{name}: at least 1 was expected, found {value}")
-
-
-OPTIONS = tuple(field.name for field in fields(InferenceOptions))
-"""Names of the options."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstPass:
-    """What pass 1 found out about one photo.
+    """What pass 1 gave for one photo.
 
     Args:
         scores: P(yes) of each sentence of the article.
         selection: The sentences and names to read in pass 2.
-        invented: Names that the model listed and the article does not tell.
+        hallucinated_names: Names that the model listed and the article does not mention.
     """
 
     scores: tuple[float, ...] = ()
     selection: Selection = Selection()
-    invented: tuple[str, ...] = ()
+    hallucinated_names: tuple[str, ...] = ()
 
 
 class TwoPasses:
     """Both passes; image features are computed by the caller once and handed to each call.
 
+    No call changes the object: any number of threads may use it.
+
     Args:
-        model: A `NewsModel`, or what has its ``score``, ``generate`` and ``ids``.
+        model: A `NewsModel`, or another `CaptioningModel`.
         wording: How the tasks are worded; as the training asked.
-        options: See `InferenceOptions`.
+        options: How to select, read and write.
+
+    Example:
+        >>> passes = TwoPasses(model, Wording(), InferenceOptions())          # doctest: +SKIP
+        >>> features = model.encode_images(images)                            # doctest: +SKIP
+        >>> first = passes.select(features, samples)                          # doctest: +SKIP
     """
 
-    def __init__(self, model: Any, wording: Wording, options: InferenceOptions) -> None:
+    def __init__(self, model: CaptioningModel, wording: Wording, options: InferenceOptions) -> None:
         self.model, self.wording, self.options = model, wording, options
 
     def select(self, features: Tensor, samples: Sequence[NewsSample]) -> list[FirstPass]:
         """Pass 1 of each photo; features [B, P, V]."""
-        scores = [self._judged(features[i : i + 1], sample) for i, sample in enumerate(samples)]
-        chosen = [self._chosen(row, sample) for row, sample in zip(scores, samples, strict=True)]
+        scores = [self.score_sentences(features[i : i + 1], sample) for i, sample in enumerate(samples)]
+        selected = [self._select_sentences(row, sample) for row, sample in zip(scores, samples, strict=True)]
         read = [
             self.context(sample, "refined", FirstPass(selection=Selection(sentences)))
-            for sample, sentences in zip(samples, chosen, strict=True)
+            for sample, sentences in zip(samples, selected, strict=True)
         ]
-        answers = self._written(features, [self.wording.entity(one.text) for one in read])
-        found = []
-        for sample, row, sentences, answer in zip(samples, scores, chosen, answers, strict=True):
-            told, invented = select_entities(
-                self.wording.sample(sample), answer, self.wording.templates.separator
-            )
-            found.append(FirstPass(tuple(row), Selection(sentences, told), invented))
-        return found
+        answers = self.generate(features, [self.wording.entity(context.text) for context in read])
+        separator = self.wording.templates.separator
+        first = []
+        for sample, row, sentences, answer in zip(samples, scores, selected, answers, strict=True):
+            names, hallucinated = select_entities(self.wording.sample(sample), answer, separator)
+            first.append(FirstPass(tuple(row), Selection(sentences, names), hallucinated))
+        return first
+
+    def score_sentences(self, features: Tensor, sample: NewsSample) -> list[float]:
+        """P(yes) of each sentence of an article, for the photo of these features [1, P, V]."""
+        before, after = self.wording.sentence_parts()
+        log = self.model.score(
+            features,
+            before,
+            [self.wording.text(sentence.text) + after for sentence in sample.sentences],
+            [self.wording.templates.yes, self.wording.templates.no],
+            question=self.wording.sentence("").question,
+        )
+        return log.softmax(-1)[:, 0].tolist()
 
     def context(self, sample: NewsSample, strategy: str, first: FirstPass | None = None) -> Context:
         """What pass 2 reads of an article.
@@ -124,38 +100,16 @@ class TwoPasses:
             names_label=self.wording.templates.names_label,
             separator=self.wording.templates.separator,
             length=count_words if tokens is None else self._count_tokens,
-            # The head of an article is read as it stands; what was chosen is chosen once.
+            # The head of an article is read as it stands; what was selected is read once.
             once=strategy in NEED_SELECTION or strategy in ORACLES,
         )
 
     def captions(self, features: Tensor, contexts: Sequence[str]) -> list[str]:
         """Pass 2: the caption of each photo, features [B, P, V], from its context."""
-        return self._written(features, [self.wording.caption(text) for text in contexts])
+        return self.generate(features, [self.wording.caption(text) for text in contexts])
 
-    def _judged(self, features: Tensor, sample: NewsSample) -> list[float]:
-        before, after = self.wording.sentence_parts()
-        log = self.model.score(
-            features,
-            before,
-            [self.wording.text(sentence.text) + after for sentence in sample.sentences],
-            [self.wording.templates.yes, self.wording.templates.no],
-            question=self.wording.sentence("").question,
-        )
-        return log.softmax(-1)[:, 0].tolist()
-
-    def _chosen(self, scores: Sequence[float], sample: NewsSample) -> tuple[int, ...]:
-        return select_sentences(
-            scores,
-            threshold=self.options.threshold,
-            top_k=self.options.top_k,
-            words=self.options.select_words,
-            texts=[self.wording.text(sentence.text) for sentence in sample.sentences],
-        )
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.model.ids([text])[0])
-
-    def _written(self, features: Tensor, prompts: Sequence[Prompt]) -> list[str]:
+    def generate(self, features: Tensor, prompts: Sequence[Prompt]) -> list[str]:
+        """The answer to the prompt of each photo; features [B, P, V]."""
         return self.model.generate(
             {
                 "features": features,
@@ -167,6 +121,38 @@ class TwoPasses:
             min_length=self.options.min_len,
             repetition_penalty=self.options.repetition_penalty,
             length_penalty=self.options.length_penalty,
+        )
+
+    def losses(self, images: Tensor, samples: Sequence[NewsSample], strategy: str) -> list[float]:
+        """Of each photo, images [B, 3, H, W]: the mean loss of its reference caption's tokens.
+
+        Args:
+            images: The photos.
+            samples: Theirs.
+            strategy: The context that is read; one that needs no selection.
+        """
+        prompts = [self.wording.caption(self.context(sample, strategy).text) for sample in samples]
+        output = self.model(
+            {
+                "image": images,
+                "instruction": [prompt.instruction for prompt in prompts],
+                "question": [prompt.question for prompt in prompts],
+                "target": [self.wording.text(sample.caption) for sample in samples],
+                "task": [str(i) for i in range(len(samples))],  # so that each photo has a loss of its own
+            }
+        )
+        return [float(output[f"loss_{i}"]) for i in range(len(samples))]
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.model.ids([text])[0])
+
+    def _select_sentences(self, scores: Sequence[float], sample: NewsSample) -> tuple[int, ...]:
+        return select_sentences(
+            scores,
+            threshold=self.options.threshold,
+            top_k=self.options.top_k,
+            words=self.options.select_words,
+            texts=[self.wording.text(sentence.text) for sentence in sample.sentences],
         )
 
 

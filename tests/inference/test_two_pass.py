@@ -8,7 +8,8 @@ from lavis.models import load_model
 
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.errors import UserError
-from ealign_plugin.inference.two_pass import FirstPass, InferenceOptions, TwoPasses
+from ealign_plugin.inference.options import InferenceOptions
+from ealign_plugin.inference.two_pass import FirstPass, TwoPasses
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.news import NewsSample, Sentence
 
@@ -94,7 +95,10 @@ def test_selections_are_those_of_each_photo_alone(model):
     for i, one in enumerate(samples):
         alone = two.select(features[i : i + 1], [one])[0]
         assert torch.allclose(torch.tensor(alone.scores), torch.tensor(together[i].scores), atol=1e-6)
-        assert (alone.selection, alone.invented) == (together[i].selection, together[i].invented)
+        assert (alone.selection, alone.hallucinated_names) == (
+            together[i].selection,
+            together[i].hallucinated_names,
+        )
 
 
 def test_repeated_sentences_are_selected_once(model, features):

@@ -81,7 +81,7 @@ def run(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     for kept in ("state", "paths"):  # of LAVIS's registry, which lasts as long as the process
         monkeypatch.setitem(registry.mapping, kept, dict(registry.mapping[kept]))
     monkeypatch.setattr(
-        "ealign_plugin.registered.task.find_java", lambda: None
+        "ealign_plugin.metrics.builtin.find_java", lambda: None
     )  # METEOR takes ten seconds a context
 
     def start(**changes: Any) -> Path:

@@ -1,0 +1,113 @@
+"""The figures of an evaluation, made of its rows: captions, selection, losses, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ealign_plugin.alignment.selection import sentence_labels, shared_entities
+from ealign_plugin.entities import NamedEntityRecognizer, entity_key, entity_keys
+from ealign_plugin.inference.journal import Record
+from ealign_plugin.inference.records import Row
+from ealign_plugin.metrics.captions import score_each
+from ealign_plugin.metrics.entities import all_named, entity_scores
+from ealign_plugin.metrics.protocols import Protocol
+from ealign_plugin.metrics.ranking import auc, average_precision, list_f1
+from ealign_plugin.metrics.registry import CaptionSet, Metric, measure
+
+LOSS = "caption_loss/"
+_RATIOS = ("precision", "recall", "f1")
+
+
+def caption_figures(
+    rows: Sequence[Row],
+    ner: NamedEntityRecognizer,
+    protocol: Protocol,
+    metrics: Sequence[Metric],
+    *,
+    skipped: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The figures of one context; those of each photo alone are written into the rows.
+
+    Args:
+        rows: One context's, a row a photo.
+        ner: Finds the entities of the captions.
+        protocol: How entities are compared.
+        metrics: What is measured.
+        skipped: Names of metrics whose figures are None.
+
+    Returns:
+        ``protocol``, ``samples``, and each metric's figures.
+    """
+    captions = [row.caption["caption"] for row in rows]
+    entities = ner.entities(captions)
+    captioned = CaptionSet(
+        references=[row.sample.caption for row in rows],
+        captions=captions,
+        reference_entities=[row.sample.caption_entities for row in rows],
+        caption_entities=entities,
+        contexts=[row.caption["context_text"] for row in rows],
+        protocol=protocol,
+    )
+    figures = measure(captioned, metrics, skipped=skipped)
+    for row, each, named in zip(rows, score_each(captioned.references, captions), entities, strict=True):
+        reference = [row.sample.caption_entities]
+        scores = entity_scores(reference, [named], match_label=protocol.match_label, fold=protocol.fold)
+        row.metrics = {
+            **each,
+            "entity_precision": scores.precision,
+            "entity_recall": scores.recall,
+            "people_right": all_named(reference, [named]),
+        }
+    return figures
+
+
+def selection_figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """How good pass 1 was: ranking and choice of the sentences, and the list of names.
+
+    Args:
+        rows: One context's; those of all contexts hold the same first pass.
+
+    Returns:
+        ``sentence_auc`` (against all other sentences), ``sentence_auc_hard`` (against those that name a
+        visual entity), ``sentence_ap``; precision, recall and F1 of the selected sentences and of the names;
+        ``entity_list_invented``: number of names that the model listed and no article mentions. Empty where
+        pass 1 did not run.
+    """
+    pairs = [(row.sample, row.first) for row in rows if row.first]
+    if not pairs:
+        return {}
+    scores = [score for _, first in pairs for score in first["scores"]]
+    labels_by_photo = [sentence_labels(sample) for sample, _ in pairs]
+    labels = [label for row in labels_by_photo for label in row]
+    sentences = [sentence for sample, _ in pairs for sentence in sample.sentences]
+    hard = [
+        i
+        for i, (label, sentence) in enumerate(zip(labels, sentences, strict=True))
+        if label or entity_keys(sentence.entities, visual=True)
+    ]
+    selected = list_f1(
+        [first["selected"] for _, first in pairs],
+        [[i for i, label in enumerate(row) if label] for row in labels_by_photo],
+    )
+    listed = list_f1(
+        [[entity_key(name) for name in first["entities"]] for _, first in pairs],
+        [[entity_key(name) for name in shared_entities(sample)] for sample, _ in pairs],
+    )
+    return {
+        "sentence_auc": auc(scores, labels),
+        "sentence_auc_hard": auc([scores[i] for i in hard], [labels[i] for i in hard]),
+        "sentence_ap": average_precision(scores, labels),
+        **{f"sentence_{name}": value for name, value in zip(_RATIOS, selected, strict=True)},
+        **{f"entity_list_{name}": value for name, value in zip(_RATIOS, listed, strict=True)},
+        "entity_list_invented": sum(len(first["invented"]) for _, first in pairs),
+    }
+
+
+def mean_losses(records: Sequence[Record]) -> dict[str, float]:
+    """``caption_loss/<context>``: the mean over the photos of the loss of their references."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        for name, loss in record.get("losses", {}).items():
+            values.setdefault(f"{LOSS}{name}", []).append(loss)
+    return {name: sum(row) / len(row) for name, row in values.items()}

@@ -1,0 +1,156 @@
+"""Options of inference and evaluation: each with its default, its help and its range, once.
+
+`InferenceOptions` belong to the model's use and travel with a checkpoint; `EvaluationOptions` belong to a
+test. The keys of a YAML's ``run`` section are made of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+from ealign_plugin.alignment.contexts import NEED_SELECTION, check_strategy
+from ealign_plugin.errors import UserError
+from ealign_plugin.metrics.protocols import get_protocol
+from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
+
+
+def option(default: Any, help: str, *, least: float | None = None) -> Any:
+    """A field of an options class: default, what it means, and the smallest number that is allowed."""
+    values: dict[str, Any] = {"metadata": {"help": help, "least": least}}
+    return field(default=default, **values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceOptions:
+    """How the two passes select, read and write; keys of a YAML's ``run`` section.
+
+    Raises:
+        UserError: a number outside its range.
+
+    Example:
+        >>> InferenceOptions(num_beams=1).max_len
+        64
+    """
+
+    context_words: int = option(500, "word budget of every context", least=1)
+    context_tokens: int | None = option(
+        None, "budget in tokens of the language model instead; null: words count", least=1
+    )
+    threshold: float | None = option(
+        0.5, "a sentence is selected when P(yes) is at least this; null: each may be"
+    )
+    top_k: int | None = option(None, "most sentences that are selected; null: no limit", least=1)
+    select_words: int | None = option(
+        None, "most words of the selected sentences, the best first; null: no limit", least=1
+    )
+    num_beams: int = option(5, "width of the beam", least=1)
+    max_len: int = option(64, "most new tokens of an answer", least=1)
+    min_len: int = option(1, "fewest new tokens of an answer")
+    repetition_penalty: float = option(1.0, "divides the logits of tokens already written")
+    length_penalty: float = option(1.0, "exponent of the length in beam search")
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """What an evaluation compares and measures; keys of a YAML's ``run`` section.
+
+    Raises:
+        UserError: an unknown context, metric, figure or protocol, or a number outside its range.
+    """
+
+    test_splits: tuple[str, ...] = option(("test",), "splits that are tested after the training")
+    contexts: tuple[str, ...] = option(
+        ("head", "refined", "supplemented", "oracle"),
+        "context strategies that the test compares; the caption of each is scored",
+    )
+    valid_contexts: tuple[str, ...] = option(
+        ("refined",),
+        "the same for validation, where pass 1 runs only if one needs it; none where caption_loss is enough",
+    )
+    agg_metric: str = option(
+        "cider",
+        "the figure of the main context (validation: the first) that picks the best checkpoint",
+    )
+    metrics: tuple[str, ...] | None = option(
+        None, "metrics that are measured (`ealign list metrics`); null: all that are registered"
+    )
+    caption_loss: tuple[str, ...] = option(
+        (), "contexts that need no pass 1, in which the loss of the references is measured"
+    )
+    protocol: str = option("tell", "named scoring protocol (ealign_plugin.metrics)")
+    shuffled_images: bool = option(
+        False, "also caption each article from another one's photo (other_image in the data set)"
+    )
+    max_skipped: float = option(
+        0.05, "largest share of a split's photos that may be unreadable before an evaluation stops", least=0
+    )
+    show_samples: int = option(3, "samples that are printed in words after the test", least=0)
+
+    def __post_init__(self) -> None:
+        for name in ("test_splits", "contexts", "valid_contexts", "caption_loss"):
+            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        for name in ("contexts", "valid_contexts", "caption_loss"):
+            may_be_empty = name == "caption_loss" or (name == "valid_contexts" and self.caption_loss)
+            if not getattr(self, name) and not may_be_empty:
+                raise UserError(f"run.{name}: at least one context strategy was expected, found none")
+            for strategy in getattr(self, name):
+                check_strategy(strategy)
+                if name == "caption_loss" and strategy in NEED_SELECTION:
+                    raise UserError(f"run.caption_loss: {strategy!r} needs pass 1; choose another context")
+        check_figure(self.agg_metric, self.chosen_metrics())
+        get_protocol(self.protocol)
+        _check_ranges(self)
+
+    def chosen_metrics(self) -> list[Metric]:
+        """What is measured of the captions of each context."""
+        return chosen_metrics(self.metrics)
+
+
+def _check_ranges(options: InferenceOptions | EvaluationOptions) -> None:
+    for one in fields(options):
+        least, value = one.metadata["least"], getattr(options, one.name)
+        if least is not None and value is not None and value < least:
+            raise UserError(f"run.{one.name}: at least {least} was expected, found {value}")
+
+
+INFERENCE_OPTIONS = tuple(one.name for one in fields(InferenceOptions))
+"""Names of the inference options."""
+
+EVALUATION_OPTIONS = tuple(one.name for one in fields(EvaluationOptions))
+"""Names of the evaluation options."""
+
+
+def defaults() -> dict[str, Any]:
+    """The default of every key, as a YAML has it."""
+    return {one.name: _as_yaml(one) for one in _all_fields()}
+
+
+def help_texts() -> dict[str, str]:
+    """What every key means."""
+    return {one.name: one.metadata["help"] for one in _all_fields()}
+
+
+def from_run(run: Mapping[str, Any]) -> tuple[InferenceOptions, EvaluationOptions]:
+    """The options of a ``run`` section; keys that are missing have their defaults, others are not read.
+
+    Raises:
+        UserError: a value that the classes refuse.
+    """
+    return (
+        InferenceOptions(**{name: run[name] for name in INFERENCE_OPTIONS if name in run}),
+        EvaluationOptions(**{name: run[name] for name in EVALUATION_OPTIONS if name in run}),
+    )
+
+
+def _all_fields() -> tuple[Field[Any], ...]:
+    return (*fields(EvaluationOptions), *fields(InferenceOptions))
+
+
+def _as_yaml(one: Field[Any]) -> Any:
+    assert one.default is not MISSING
+    return list(one.default) if isinstance(one.default, tuple) else one.default

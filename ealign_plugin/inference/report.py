@@ -1,0 +1,125 @@
+"""What a test leaves for people and programs: report.txt and predictions.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ealign_plugin.inference.journal import Record
+from ealign_plugin.inference.records import Row
+from ealign_plugin.metrics.registry import Metric, ordered
+from ealign_plugin.metrics.tables import PLAIN, format_table
+
+
+def photos(count: int) -> str:
+    """'1 photo', '2 photos'."""
+    return f"{count} photo{'s' * (count != 1)}"
+
+
+def prediction_lines(
+    rows: Mapping[str, Sequence[Row]], answers: Sequence[Mapping[str, Any]], unreadable: Sequence[Record]
+) -> bytes:
+    """predictions.jsonl: a line a photo and context, then one a task's answer, then the unreadable photos."""
+    by_photo = zip(*rows.values(), strict=True)
+    lines = [row.line(name) for photo in by_photo for name, row in zip(rows, photo, strict=True)]
+    lines += [dict(answer) for answer in answers]
+    lines += [{"key": record["key"], "error": record["error"]} for record in unreadable]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def metrics_table(figures: Mapping[str, Mapping[str, Any]], metrics: Sequence[Metric]) -> str:
+    """A row a context, with the columns that the metrics show."""
+    columns = ordered([column for metric in metrics for column in metric.columns])
+    headings: dict[str, str] = {}
+    plain = set(PLAIN)
+    for metric in metrics:
+        headings |= metric.headings
+        plain |= set() if metric.fraction else set(metric.figures)
+    rows = [{"context": name, **row} for name, row in figures.items()]
+    return format_table(rows, ["context", *columns], headings=headings, plain=plain)
+
+
+def report_text(
+    report: Mapping[str, Any],
+    rows: Mapping[str, Sequence[Row]],
+    metrics: Sequence[Metric],
+    *,
+    protocol: str,
+    unavailable: Mapping[str, str],
+    tasks: Mapping[str, Mapping[str, Any]],
+    unreadable: Sequence[Record],
+    show_samples: int,
+) -> str:
+    """report.txt.
+
+    Args:
+        report: ``split``, ``samples``, ``contexts`` (figures by context) and ``selection``.
+        rows: By context, a row a photo.
+        metrics: What was measured.
+        protocol: Name of the scoring protocol.
+        unavailable: By metric, why it could not be measured here.
+        tasks: Figures by task, of tasks that other packages registered.
+        unreadable: Records of photos that could not be read.
+        show_samples: So many samples are printed in words.
+    """
+    measured = [metric for metric in metrics if metric.name not in unavailable]
+    text = [
+        f"{photos(report['samples'])} of the split {report['split']!r}, protocol {protocol!r}, ×100:",
+        "",
+        metrics_table(report["contexts"], measured),
+        "",
+        *_selection_in_words(report["selection"]),
+        *(f"Task {name}: {_listed(figures)}" for name, figures in tasks.items()),
+        *(metric.note for metric in measured if metric.note),
+    ]
+    if unreadable:
+        text.append(
+            f"{photos(len(unreadable))} could not be read (not in the figures); the first: "
+            f"{unreadable[0]['error']}"
+        )
+    text += unavailable.values()
+    text += _samples_in_words(rows, show_samples)
+    return "\n".join(text) + "\n"
+
+
+def _decimals(value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _listed(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_decimals(value)}" for name, value in figures.items()) or "no figures"
+
+
+def _selection_in_words(figures: Mapping[str, Any]) -> list[str]:
+    if not figures:
+        return []
+
+    def value(name: str) -> str:
+        return _decimals(figures[name])
+
+    return [
+        f"Pass 1, sentences: AUC {value('sentence_auc_hard')} against hard negatives, "
+        f"{value('sentence_auc')} against all; average precision {value('sentence_ap')}; the selected ones "
+        f"have precision {value('sentence_precision')}, recall {value('sentence_recall')}",
+        f"Pass 1, names: precision {value('entity_list_precision')}, recall {value('entity_list_recall')}, "
+        f"F1 {value('entity_list_f1')}; {figures['entity_list_invented']} names that no article tells were "
+        "dropped",
+    ]
+
+
+def _samples_in_words(rows: Mapping[str, Sequence[Row]], count: int) -> list[str]:
+    text: list[str] = []
+    first_rows = next(iter(rows.values()))
+    step = max(1, len(first_rows) // max(1, count))
+    for number in range(0, len(first_rows), step)[:count]:
+        row = first_rows[number]
+        text += ["", row.sample.key, f"  reference: {row.sample.caption}"]
+        if row.first:
+            selected = [f"    P(yes) {s['score']:.2f}  {s['text']}" for s in row.selected()]
+            text += ["  pass 1 selected:", *(selected or ["    nothing"])]
+            text.append(f"  names: {', '.join(row.first['entities']) or 'none'}")
+        text += [f"  {name}: {same[number].caption['caption']}" for name, same in rows.items()]
+    return text
