@@ -14,7 +14,7 @@ A step of the runner::
 
 and an evaluation, in which each process runs as many forwards as it likes::
 
-    with whole(model) as plain:
+    with unsharded(model) as plain:
         plain.generate(samples)
 """
 
@@ -30,8 +30,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ealign_plugin.training.precision import Precision
-
-# A step
+from ealign_plugin.training.torch_interfaces import local_tensor, multiply_in_place
 
 
 class Step(NamedTuple):
@@ -79,14 +78,14 @@ def accumulate(
     outputs, tally = [], torch.zeros(())
     for number, batch in enumerate(batches):
         last = number == len(batches) - 1
-        with nullcontext() if last else _apart(model):
+        with nullcontext() if last else _without_reduction(model):
             with precision.autocast():
                 output = loss_of(batch)
             loss = output["loss"]
             weight = torch.as_tensor(output.get("weight", 1.0), dtype=torch.float32, device=loss.device)
             bad = ~torch.isfinite(loss.detach())
-            found = torch.stack([weight, bad.float(), torch.full_like(weight, stop)])
-            tally = tally + found
+            here = torch.stack([weight, bad.float(), torch.full_like(weight, stop)])
+            tally = tally + here
             if number == 0 or last:
                 total = _sum(tally)
             if number == 0:  # losses stay of their size when they are weighed, so that fp16 holds them
@@ -95,14 +94,13 @@ def accumulate(
         outputs.append({name: _detached(value) for name, value in output.items()})
     if len(batches) > 1:
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        here = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
-        torch._foreach_mul_(here, unit * processes / total[0])
+        multiply_in_place([local_tensor(each) for each in gradients], unit * processes / total[0])
     weights, bads, stops = total.tolist()
     return Step(outputs, weights, bads > 0, stops > 0)
 
 
-def _apart(model: nn.Module) -> AbstractContextManager[None]:
-    """Gradients stay in this process."""
+def _without_reduction(model: nn.Module) -> AbstractContextManager[None]:
+    """Inside, DistributedDataParallel does not average gradients yet."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 

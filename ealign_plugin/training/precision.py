@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.training.torch_interfaces import whole_tensor
 
 AMP = {"false": None, "true": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-# Precision
 
 
 class Precision:
@@ -22,7 +20,7 @@ class Precision:
 
     Args:
         amp: ``run.amp``: false; ``bf16`` or true; ``fp16``, whose small gradients are kept from vanishing by
-            a scale that is found on the way (arXiv 1710.03740).
+            a scale that adapts on the way (arXiv 1710.03740).
         device: Of the model.
 
     Raises:
@@ -42,7 +40,7 @@ class Precision:
 
     def step(
         self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float = 0.0
-    ) -> Stepped:
+    ) -> StepOutcome:
         """Clip and step; all processes together.
 
         Args:
@@ -55,22 +53,22 @@ class Precision:
         norm = None
         if clip:
             norm = nn.utils.clip_grad_norm_(parameters, clip)
-            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            norm = whole_tensor(norm)
         self.scaler.step(optimizer)
         self.scaler.update()
-        return Stepped(norm, self.scaler.get_scale() < before)
+        return StepOutcome(norm, self.scaler.get_scale() < before)
 
     def state_dict(self) -> dict[str, float]:
         """Numbers that JSON can hold; none but for fp16."""
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Of the same ``amp``; a run that goes on from another precision finds its scale anew."""
+        """Of the same ``amp``; a run that goes on from another precision begins with the usual scale."""
         if state and self.scaler.is_enabled():
             self.scaler.load_state_dict(dict(state))
 
 
-class Stepped(NamedTuple):
+class StepOutcome(NamedTuple):
     """``norm``: of the gradients before clipping (None: not clipped); ``skipped``: they overflowed fp16, the
     weights are as before."""
 

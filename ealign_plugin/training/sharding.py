@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.training.torch_interfaces import is_sharded, shard_modules, weights_gathered
 
 KINDS = ("ddp", "fsdp")
-
-
-# Several processes
 
 
 def wrap(
@@ -55,14 +53,6 @@ def wrap(
 
 
 def _shard(model: nn.Module, device: torch.device, param_dtype: torch.dtype | None) -> nn.Module:
-    try:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-        from torch.distributed.tensor import DTensor
-    except ImportError:
-        raise UserError(
-            f"run.parallel: 'fsdp' found, which needs torch 2.6 or later, here is {torch.__version__}; "
-            "'ddp' expected"
-        ) from None
     # Layers are gathered anew in each forward of theirs, which takes part of every process.
     batching, most = getattr(model, "batching", None), getattr(model, "max_tokens", None)
     if batching == "groups" or most is not None:
@@ -71,21 +61,14 @@ def _shard(model: nn.Module, device: torch.device, param_dtype: torch.dtype | No
             "which each process runs another number of forwards a step; 'packed' (an encoder-decoder: "
             "'padded') and null expected, or 'ddp'"
         )
-    mesh = dist.init_device_mesh(device.type, (dist.get_world_size(),))
-    policy = MixedPrecisionPolicy(param_dtype, torch.float32 if param_dtype else None)
-    for module in (*_blocks(model), model):
+
+    def prepare(module: nn.Module) -> None:
         module.to(device)
         for tensor in (*module.parameters(), *module.buffers()):
-            if not isinstance(tensor, DTensor):
+            if not is_sharded(tensor):
                 _send(tensor)
-        fully_shard(module, mesh=mesh, mp_policy=policy)
 
-    # FSDP takes the module that runs first for the root; in an evaluation that would be a layer.
-    model.ealign_first_forward = lambda: None
-    register_fsdp_forward_method(model, "ealign_first_forward")
-    model.ealign_first_forward()
-    del model.ealign_first_forward
-    model.reshard()
+    shard_modules([*_blocks(model), model], prepare, device, param_dtype)
     return model
 
 
@@ -116,22 +99,8 @@ def unsharded(model: nn.Module) -> Iterator[nn.Module]:
     model) as often as they like: evaluation splits differ in size, answers in length. The price: under
     ``fsdp`` a device holds all weights, in ``param_dtype`` if one was given (28 GB for 7B in float32, 14 in
     bfloat16), though no gradients and no states of the optimiser. Taking the ``state_dict`` inside gives
-    DTensors and ends the effect: gather weights outside, by their ``full_tensor``.
+    DTensors and ends the effect: gather weights outside, by their ``full_tensor``. Calls of transformers'
+    ``generate`` say ``synced_gpus=False``, else it would wait for the other processes at every token.
     """
-    shards = [module for module in model.modules() if hasattr(module, "set_reshard_after_forward")]
-    for module in shards:
-        module.set_reshard_after_forward(False, recurse=False)
-        module.unshard()
-    # By this mark transformers' generate waits for the other processes at every token.
-    marked = [module for module in model.modules() if getattr(module, "_is_fsdp_managed_module", False)]
-    for module in marked:
-        module._is_fsdp_managed_module = False
-    try:
+    with weights_gathered(model):
         yield model.module if isinstance(model, DistributedDataParallel) else model
-    finally:
-        for module in marked:
-            module._is_fsdp_managed_module = True
-        for module in shards:
-            # The root's weights are needed again as soon as the backward pass begins.
-            module.set_reshard_after_forward(module is not model, recurse=False)
-            module.reshard()

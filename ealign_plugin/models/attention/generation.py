@@ -30,6 +30,8 @@ def generate_with_prefix(language_model: Any, embeds: Tensor, mask: Tensor, **op
     Returns:
         New tokens, long [B × num_return_sequences, T'].
     """
+    # On several processes each writes its own captions; else a sharded model waits for the others' tokens.
+    options = {"synced_gpus": False, **options}
     rows = [row[seen] for row, seen in zip(embeds, mask.bool(), strict=True)]
     if not can_share(language_model) or min(map(len, rows)) <= OWN:
         return language_model.generate(inputs_embeds=embeds, attention_mask=mask, **options)
