@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ealign_plugin"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# The floors, the lowest first. A room may import itself and the rooms of lower floors; on the ground floor a
-# file may import those named before it. "" is the package's __init__.py.
+# The floors, the lowest first. A room may import itself and the rooms of lower floors; on the ground floor
+# and the top floor also those named before it. "" is the package's __init__.py.
 GROUND = ("errors", "news", "validation", "registry", "files", "images", "distributed", "entities")
+TOP = ("cli", "startup", "")
 FLOORS: tuple[tuple[str, ...], ...] = (
     GROUND,
     ("alignment", "metrics", "host"),
@@ -24,9 +25,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("registered",),
     ("ladder",),
-    ("cli", "", "startup"),
+    TOP,
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+ROOMS = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
 MAY_IMPORT_LAVIS = {"host", "registered", "startup"}
 WITHOUT_TORCH = {
     "errors",
@@ -47,10 +49,13 @@ def room_of(file: Path) -> str:
 
     The start-up hook is a program of its own, which site-packages holds a copy of; nothing stands above it.
     """
-    parts = file.relative_to(PACKAGE).parts
-    if parts[:2] == ("host", "startup"):
-        return "startup"
-    return "" if parts[0] == "__init__.py" else parts[0].removesuffix(".py")
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts == ("__init__",) else room_named(parts)
+
+
+def room_named(parts: Sequence[str]) -> str:
+    """The room of a file or module, by its names below the package."""
+    return "startup" if tuple(parts[:2]) == ("host", "startup") else parts[0]
 
 
 def imported_names(source: str, package: tuple[str, ...]) -> Iterator[str]:
@@ -65,9 +70,10 @@ def imported_names(source: str, package: tuple[str, ...]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            # `from ealign_plugin import news` names a room by its alias.
+            # `from ealign_plugin import news` names a room by its alias, anything else the package itself.
             if origin == PACKAGE.name:
-                yield from (f"{origin}.{alias.name}" for alias in node.names)
+                for alias in node.names:
+                    yield f"{origin}.{alias.name}" if alias.name in ROOMS else origin
             else:
                 yield origin
         elif isinstance(node, ast.Call):
@@ -99,15 +105,21 @@ def imports(file: Path) -> set[str]:
 
 
 def rooms_imported(file: Path) -> set[str]:
-    ours = {name.split(".")[1] for name in imports(file) if name.startswith(PACKAGE.name + ".")}
-    return ours - {room_of(file)}
+    return rooms_of(imports(file)) - {room_of(file)}
+
+
+def rooms_of(names: Iterable[str]) -> set[str]:
+    """The rooms among dotted names; "" stands for the package itself."""
+    ours = (name.split(".")[1:] for name in names if name.split(".")[0] == PACKAGE.name)
+    return {room_named(parts) if parts else "" for parts in ours}
 
 
 def upward(room: str, imported: set[str]) -> set[str]:
     """The rooms among the imported ones that this room may not import."""
-    if room in GROUND:
-        return imported - set(GROUND[: GROUND.index(room)])
-    return {other for other in imported if FLOOR[other] >= FLOOR[room]}
+    for floor in (GROUND, TOP):
+        if room in floor:
+            imported = imported - set(floor[: floor.index(room)])
+    return {other for other in imported if FLOOR.get(other, 99) >= FLOOR[room]}
 
 
 def name(file: Path) -> str:
@@ -141,8 +153,22 @@ def test_arrows_run_one_way(file):
 )
 def test_an_arrow_upwards_is_found_in_every_form(source):
     package = (PACKAGE.name, "data")
-    found = {n.split(".")[1] for n in imported_names(source, package) if n.startswith(PACKAGE.name + ".")}
-    assert upward("data", found) == {"cli"}
+    assert upward("data", rooms_of(imported_names(source, package))) == {"cli"}
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("errors", "from ealign_plugin import files"),  # on the ground floor, named later
+        ("host", "from ealign_plugin.host.startup import ealign_startup"),  # the hook stands at the top
+        ("host", "from ealign_plugin.metrics import captions"),  # the same floor
+        ("cli", "from ealign_plugin.host.startup.ealign_startup import install"),
+        ("registered", "import ealign_plugin"),  # the package's __init__ is the roof
+        ("models", "from ealign_plugin.attic import box"),  # no such room
+    ],
+)
+def test_an_arrow_upwards_is_found_from_every_floor(room, source):
+    assert upward(room, rooms_of(imported_names(source, (PACKAGE.name, room))))
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)

@@ -8,13 +8,13 @@ from functools import wraps
 
 import typer
 
-from ealign_plugin.cli.console import guarded
 from ealign_plugin.cli.estimate import estimate
+from ealign_plugin.cli.exit_codes import run_and_report
 from ealign_plugin.cli.export import export
 from ealign_plugin.cli.inspect import inspect
 from ealign_plugin.cli.ladder import ladder
 from ealign_plugin.cli.prepare import prepare
-from ealign_plugin.cli.quiet import quiet
+from ealign_plugin.cli.third_party import silence_third_party_warnings
 
 app = typer.Typer(
     name="ealign",
@@ -31,7 +31,7 @@ def add(command: Callable[..., None]) -> None:
 
     @wraps(command)
     def run(*args: object, **options: object) -> None:
-        raise typer.Exit(guarded(lambda: command(*args, **options)))
+        raise typer.Exit(run_and_report(lambda: command(*args, **options)))
 
     app.command()(run)
 
@@ -42,6 +42,6 @@ for command in (prepare, inspect, estimate, export, ladder):
 
 def main() -> None:
     """Entry point of the console script."""
-    quiet()
+    silence_third_party_warnings()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     app()

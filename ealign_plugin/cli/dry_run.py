@@ -19,9 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lavis import tasks
-from lavis.common.registry import registry
-from lavis.runners import RunnerIter
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +31,8 @@ from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
 from ealign_plugin.distributed import find_rank_info
 from ealign_plugin.entities import load_ner
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.registration import registered_class
+from ealign_plugin.host.run import build_task, counts_steps
 from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.cost.estimate import Estimate, estimate
@@ -94,7 +93,7 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
     run: dict[str, Any] = OmegaConf.to_container(cfg.run_cfg, resolve=True)
     problems: list[str] = []
     with collected(problems):
-        tasks.setup_task(cfg)
+        build_task(cfg)
     model, origin = model_of(cfg.model_cfg, run, problems)
     sets = [data_set(name, section, problems) for name, section in cfg.datasets_cfg.items()]
     problems += run_problems(run, sets)
@@ -139,7 +138,7 @@ def model_of(cfg: DictConfig, run: Mapping[str, Any], problems: list[str]) -> tu
     None where it is of another package, or cannot be built; the reason is then among the problems, as are
     weights and checkpoints that do not fit.
     """
-    cls = registry.get_model_class(cfg.arch)
+    cls = registered_class("model", cfg.arch)
     if not issubclass(cls, NewsModel):
         return None, "of another package; it is not looked into"
     model, origin = None, ""
@@ -332,7 +331,7 @@ def memory_in_words(needs: Estimate, run: Mapping[str, Any]) -> str:
 
 def data_set(name: str, section: DictConfig, problems: list[str]) -> DataSet:
     """What a data set holds; whatever is wrong with it is among the problems."""
-    cls = registry.get_builder_class(name)
+    cls = registered_class("builder", name)
     if not issubclass(cls, NewsBuilder):
         return DataSet(name)
     builder = cls(section)
@@ -389,7 +388,7 @@ def run_problems(run: Mapping[str, Any], sets: Sequence[DataSet]) -> list[str]:
     if not run["evaluate"] and known and train:
         with collected(problems):
             check_weights(dict.fromkeys(train), run.get("train_dataset_ratios"))
-    if not run["evaluate"] and ours and not counts_steps(run):
+    if not run["evaluate"] and ours and not counts_steps(run["runner"]):
         problems.append(
             f"run.runner: {run['runner']} found, which counts epochs of data that end; the stream of "
             f"{ours[0].name} is endless: ealign_runner or runner_iter expected"
@@ -404,7 +403,7 @@ def run_problems(run: Mapping[str, Any], sets: Sequence[DataSet]) -> list[str]:
                     f"run.{key}: {split!r} found in {', '.join(names)}, one data set expected; leave it "
                     f"out of the others by datasets.{names[-1]}.splits"
                 )
-    if issubclass(registry.get_task_class(run["task"]), NewsCaptioning) and run["shuffled_images"]:
+    if issubclass(registered_class("task", run["task"]), NewsCaptioning) and run["shuffled_images"]:
         problems += [
             f"run.shuffled_images: true found, and datasets.{one.name}.other_image is false; set it to true"
             for one in ours
@@ -435,7 +434,7 @@ def training_rows(run: Mapping[str, Any], sets: Sequence[DataSet], processes: in
     together = batch * accumulated * processes
     factors = f"({batch} × {accumulated} accumulated × {count_of(processes, 'process', 'processes')})"
     rate = ("rate", rate_in_words(run))
-    if not counts_steps(run):
+    if not counts_steps(run["runner"]):
         return [("training", f"{run['max_epoch']} epochs in batches of {together} examples {factors}"), rate]
     steps = int(run["max_iters"])
     rows = [("training", f"{steps:,} steps × {together} examples {factors} = {steps * together:,}")]
@@ -450,11 +449,6 @@ def training_rows(run: Mapping[str, Any], sets: Sequence[DataSet], processes: in
         photos = one.samples["train"]
         rows.append(("", f"{name}: about {looks:,} visits, {looks / photos:.1f} epochs of {photos:,} photos"))
     return [*rows, rate]
-
-
-def counts_steps(run: Mapping[str, Any]) -> bool:
-    """RunnerIter counts steps, LAVIS's other runner epochs of data that end."""
-    return issubclass(registry.get_runner_class(run["runner"]), RunnerIter)
 
 
 def visits(mixer: TaskMixer, batches: int) -> int:
@@ -501,7 +495,7 @@ def evaluation_rows(run: Mapping[str, Any], sets: Sequence[DataSet]) -> Rows:
     valid, test = run["valid_splits"] or [], run["test_splits"] or []
     if valid and not run["evaluate"]:
         times = bool(run.get("validate_at_start"))
-        if counts_steps(run):
+        if counts_steps(run["runner"]):
             times += math.ceil(run["max_iters"] / run["iters_per_inner_epoch"])
         else:
             times += run["max_epoch"]

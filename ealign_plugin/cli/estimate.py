@@ -12,9 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.config import loaded, model_class
-from ealign_plugin.host.config_file import read_config
-from ealign_plugin.models.cost.shapes import on_meta, reading_of, shape_of
+from ealign_plugin.host.run_config import load_run_config
 
 if TYPE_CHECKING:
     from ealign_plugin.models.cost.estimate import Estimate
@@ -52,10 +50,12 @@ def estimate(
       ealign estimate --cfg-path train.yaml --options model.trainable=connector+llm --gpus 8 --sharded
     """
     changes = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
-    read_config(cfg_path, changes)  # a bad file is told before the imports below take their seconds
+    cfg = load_run_config(cfg_path, changes)  # reports a bad file before the imports below take their seconds
+    from ealign_plugin.cli.from_config import news_model_class
+    from ealign_plugin.models.cost.estimate import estimate as estimate_cost
+    from ealign_plugin.models.cost.shapes import on_meta, reading_of, shape_of
 
-    cfg = loaded(cfg_path, changes)
-    family = model_class(cfg)
+    family = news_model_class(cfg)
     values: dict[str, Any] = OmegaConf.to_container(cfg.model_cfg, resolve=True)
     if "batch_size_train" not in cfg.run_cfg:
         raise UserError(f"{cfg_path}: run.batch_size_train: nothing found, the examples of a batch expected")
@@ -73,7 +73,7 @@ def estimate(
         target=target_tokens or model.max_output_txt_len,
     )
     batch = int(cfg.run_cfg.batch_size_train)
-    found = estimate(
+    found = estimate_cost(
         model,
         reading,
         batch=batch,

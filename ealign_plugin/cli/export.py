@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.config import loaded, model_class, normalisation
-from ealign_plugin.host.config_file import read_config
+from ealign_plugin.host.run_config import load_run_config
 
 
 def export(
@@ -44,18 +43,18 @@ def export(
       model = InstructBlipForConditionalGeneration.from_pretrained("my_model")
       processor = InstructBlipProcessor.from_pretrained("my_model")
     """
-    values = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
-    read_config(cfg_path, values)  # a bad file is told before the imports below take their seconds
+    changes = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
     if out.exists():
         raise UserError(f"--out {out}: exists already, a new folder expected; remove it or name another one")
+    cfg = load_run_config(cfg_path, changes)  # reports a bad file before the imports below take their seconds
+    from ealign_plugin.cli.from_config import image_normalisation, news_model_class
     from ealign_plugin.models.weights.export import export as write
     from ealign_plugin.training.checkpoints.store import weights_of
 
-    learnt = weights_of(checkpoint) if checkpoint else None
-    cfg = loaded(cfg_path, values)
-    mean, std = normalisation(cfg)
-    model = model_class(cfg).from_config(cfg.model_cfg)
-    if learnt:
-        model.load_checkpoint(learnt)
+    weights = weights_of(checkpoint) if checkpoint else None
+    mean, std = image_normalisation(cfg)
+    model = news_model_class(cfg).from_config(cfg.model_cfg)
+    if weights:
+        model.load_checkpoint(weights)
     write(model.eval(), out, mean=mean, std=std, keep_lora=keep_lora)
     Console().print(f"{type(model).__name__}: {out}", soft_wrap=True, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lavis.common.registry import registry
+from ealign_plugin.host.registration import registered_path, set_path
 
 
 def cache_root() -> Path:
@@ -15,12 +15,12 @@ def cache_root() -> Path:
     """
     if chosen := os.environ.get("EALIGN_CACHE"):
         return Path(chosen).expanduser().absolute()
-    host = registry.get_path("cache_root")
+    host = registered_path("cache_root")
     if host and os.path.isdir(host) and os.access(host, os.W_OK):
         return Path(host)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "ealign"
 
 
 def adopt_cache_root() -> None:
-    """Give LAVIS's data sets a cache folder that exists or can be made (`register_path` refuses a second)."""
-    registry.mapping["paths"]["cache_root"] = str(cache_root())
+    """Give LAVIS's data sets a cache folder that exists or can be made."""
+    set_path("cache_root", str(cache_root()))

@@ -37,6 +37,18 @@ def check_host() -> None:
         )
 
 
+def import_lavis() -> None:
+    """Import the whole of LAVIS, which takes seconds.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        import lavis  # noqa: F401
+    except ImportError as error:
+        raise import_error(error) from error
+
+
 def import_error(error: ImportError) -> UserError:
     """One line for a LAVIS that is there but cannot be imported."""
     beside = f"transformers {installed_version('transformers')}, torch {installed_version('torch')}"

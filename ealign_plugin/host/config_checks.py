@@ -6,10 +6,10 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from lavis.common.registry import registry
 from lavis.runners import RunnerBase, RunnerIter
 from omegaconf import OmegaConf
 
+from ealign_plugin.host.registration import registered_class, registered_names
 from ealign_plugin.host.run_keys import HOST_RUN_KEYS, LAVIS_RUN_KEYS, LEAST, run_classes, run_defaults
 from ealign_plugin.validation import unknown
 
@@ -30,11 +30,11 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
     task, runner = run_classes(run)
     problems = []
     if "task" not in run:
-        problems.append(f"run.task: missing, expected one of {', '.join(registry.list_tasks())}")
+        problems.append("run.task: missing, expected one of " + ", ".join(registered_names("task")))
     for key, cls, names in (
-        ("task", task, registry.list_tasks()),
-        ("runner", runner, registry.list_runners()),
-        ("lr_sched", registry.get_lr_scheduler_class(run.get("lr_sched")), registry.list_lr_schedulers()),
+        ("task", task, registered_names("task")),
+        ("runner", runner, registered_names("runner")),
+        ("lr_sched", registered_class("lr_scheduler", run.get("lr_sched")), registered_names("lr_scheduler")),
     ):
         if key in run and cls is None:
             problems.append(unknown(f"run.{key}", run[key], names, what="name"))
@@ -109,7 +109,7 @@ def split_problems(run: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[
     """Splits that ``run`` names and no data set gives; a foreign data set may give any."""
     given: set[str] = set()
     for name, section in datasets.items():
-        cls = registry.get_builder_class(name)
+        cls = registered_class("builder", name)
         kind = section.get("type", "default") if isinstance(section, Mapping) else None
         if cls is None or not is_ours(cls) or kind not in cls.DATASET_CONFIG_DICT:
             return []
@@ -144,11 +144,11 @@ def required_run_keys(runner: type, evaluate: bool) -> list[str]:
 
 def model_problems(model: Mapping[str, Any]) -> list[str]:
     arch = model.get("arch")
-    cls = registry.get_model_class(arch)
+    cls = registered_class("model", arch)
     if arch is None:
         return ["model.arch: missing, expected the name of a registered model, e.g. ealign_instructblip"]
     if cls is None:
-        return [unknown("model.arch", arch, registry.list_models(), what="model")]
+        return [unknown("model.arch", arch, registered_names("model"), what="model")]
     if "model_type" not in model:
         return [f"model.model_type: missing, expected one of {', '.join(cls.PRETRAINED_MODEL_CONFIG_DICT)}"]
     if model["model_type"] not in cls.PRETRAINED_MODEL_CONFIG_DICT:
@@ -165,9 +165,9 @@ def dataset_problems(datasets: Mapping[str, Any]) -> list[str]:
     problems = [] if datasets else ["datasets: found none, expected at least one data set"]
     for name, section in datasets.items():
         where = f"datasets.{name}"
-        cls = registry.get_builder_class(name)
+        cls = registered_class("builder", name)
         if cls is None:
-            problems.append(unknown(where, name, registry.list_datasets(), what="data set"))
+            problems.append(unknown(where, name, registered_names("builder"), what="data set"))
             continue
         if not isinstance(section, Mapping):
             problems.append(
@@ -193,9 +193,9 @@ def processor_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     for kind in PROCESSORS:
         for split, processor in (section.get(kind) or {}).items():
             name = processor.get("name") if isinstance(processor, Mapping) else None
-            if registry.get_processor_class(name) is None:
+            if registered_class("processor", name) is None:
                 problems.append(
-                    unknown(f"{where}.{kind}.{split}.name", name, registry.list_processors(), "processor")
+                    unknown(f"{where}.{kind}.{split}.name", name, registered_names("processor"), "processor")
                 )
     return problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lavis.common.registry import registry
+from ealign_plugin.host.registration import registered_class
 
 # What LAVIS 1.0.2 reads from `run`: runners, common/config.py and the stock tasks.
 LAVIS_RUN_KEYS: dict[str, type] = {
@@ -92,4 +92,4 @@ def run_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_classes(run: Mapping[str, Any]) -> tuple[type | None, type | None]:
     runner = run.get("runner", RUN_DEFAULTS["runner"])
-    return registry.get_task_class(run.get("task")), registry.get_runner_class(runner)
+    return registered_class("task", run.get("task")), registered_class("runner", runner)

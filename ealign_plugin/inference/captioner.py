@@ -160,7 +160,8 @@ class NewsCaptioner:
             UserError: no checkpoint or config there, the two do not belong together, an unknown option or
                 device, data sets that ask in different words, or no such spaCy model.
         """
-        from ealign_plugin.host.config import loaded, model_class
+        from ealign_plugin.host.registration import registered_class
+        from ealign_plugin.host.run_config import load_run_config
         from ealign_plugin.validation import unknown
 
         if strange := next((name for name in options if name not in OPTIONS), None):
@@ -169,7 +170,7 @@ class NewsCaptioner:
         weights = weights_of(Path(path).expanduser().absolute())
         cfg_path = Path(config).expanduser() if config else _config_of(weights)
         with _configuration_kept():
-            cfg = loaded(cfg_path, [])
+            cfg = load_run_config(cfg_path)
         # All that can be wrong before what may take minutes.
         run = {name: cfg.run_cfg[name] for name in OPTIONS if name in cfg.run_cfg}
         usable = [name for name in cfg.run_cfg.get("contexts") or () if name not in ORACLES]
@@ -180,7 +181,7 @@ class NewsCaptioner:
             "context": main_context(usable or ["refined"]),
             "ner": ner if isinstance(ner, NamedEntityRecognizer) else load_ner(ner or _ner_name(cfg)),
         }
-        model = model_class(cfg).from_config(cfg.model_cfg)
+        model = registered_class("model", cfg.model_cfg.arch).from_config(cfg.model_cfg)
         model.load_checkpoint(weights)
         return cls(model.to(place), **parts)
 

@@ -23,8 +23,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.config import loaded
 from ealign_plugin.host.config_file import read_config
+from ealign_plugin.host.run_config import load_run_config
 from ealign_plugin.validation import unknown
 
 FIGURES = (
@@ -114,7 +114,9 @@ def read_rungs(folder: Path, options: Sequence[str]) -> list[Rung]:
         )
     rungs: list[Rung] = []
     for _, _, path in sorted(files):
-        read_config(path, options)  # a bad file is told before the imports of `loaded` take their seconds
+        read_config(
+            path, options
+        )  # a bad file is told before the imports of `load_run_config` take their seconds
     for _, name, path in sorted(files):
         rungs.append(read_rung(name, path, options, rungs))
     return rungs
@@ -155,7 +157,7 @@ def read_rung(name: str, path: Path, options: Sequence[str], earlier: Sequence[R
             f"{path}: ladder.start: {start!r} only evaluates and has no weights of its own; name the rung "
             f"that it evaluates, {before[start].start!r}"
         )
-    config = OmegaConf.to_container(loaded(path, options).config, resolve=True)
+    config = OmegaConf.to_container(load_run_config(path, options).config, resolve=True)
     contexts = config["run"].get("contexts")
     if not isinstance(contexts, list) or len(contexts) != 1:
         raise UserError(f"{path}: run.contexts: found {contexts!r}, one context expected: a rung is one row")

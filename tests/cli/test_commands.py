@@ -7,7 +7,7 @@ from lavis.runners import RunnerBase
 from torch.utils.data import DataLoader, IterableDataset
 
 from ealign_plugin.cli import evaluate, train
-from ealign_plugin.cli.console import guarded
+from ealign_plugin.cli.exit_codes import run_and_report
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.compat import check_host, import_error, version_tuple
 
@@ -117,7 +117,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    assert guarded(interrupt) == 130
+    assert run_and_report(interrupt) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
@@ -126,13 +126,13 @@ def test_an_error_in_a_data_worker_is_one_line_too(capsys):
         def __iter__(self):
             raise UserError("3 of 3 samples were bad; mend the shards")
 
-    assert guarded(lambda: next(iter(DataLoader(Bad(), num_workers=1)))) == 2
+    assert run_and_report(lambda: next(iter(DataLoader(Bad(), num_workers=1)))) == 2
     assert capsys.readouterr().err == "error: 3 of 3 samples were bad; mend the shards\n"
 
 
 def test_a_defect_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        guarded(lambda: 1 / 0)
+        run_and_report(lambda: 1 / 0)
 
 
 def test_other_processes_say_who_they_are(monkeypatch, capsys):
@@ -140,7 +140,7 @@ def test_other_processes_say_who_they_are(monkeypatch, capsys):
         raise UserError("bad")
 
     monkeypatch.setenv("RANK", "3")
-    assert guarded(fail) == 2
+    assert run_and_report(fail) == 2
     assert capsys.readouterr().err == "error: bad (rank 3)\n"
 
 

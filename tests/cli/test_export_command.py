@@ -147,5 +147,5 @@ def test_estimate_needs_a_batch_size(config):
 
 
 def test_both_are_registered():
-    names = {command.callback.__name__ for command in cli.app.registered_commands}
+    names = {command.callback.__name__ for command in cli.registered_commands}
     assert {"export", "estimate"} <= names

@@ -368,7 +368,7 @@ def test_the_command_as_a_user_types_it(folder, tmp_path, monkeypatch, runs):
     monkeypatch.setattr(sys.modules["ealign_plugin.cli.ladder"], "run_process", runs)
     monkeypatch.chdir(tmp_path)
     words = ["ladder", str(folder), "--only", "second", "--options", "run.max_iters=5", "run.seed=9"]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     assert runs.names == ["first", "second"]
     assert runs.commands[0][6:8] == ["run.max_iters=5", "run.seed=9"]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ealign_plugin.data.shards.index import ShardIndex
 
-EALIGN = [sys.executable, "-m", "ealign_plugin.cli.app"]
+EALIGN = [sys.executable, "-m", "ealign_plugin.cli"]
 
 
 @pytest.fixture

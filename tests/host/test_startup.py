@@ -26,7 +26,7 @@ def test_the_finder_leaves_other_names_alone():
 @pytest.mark.parametrize("command", startup.COMMANDS)
 def test_the_commands_are_modules_with_a_main(command, run_python):
     done = run_python("-c", f"import ealign_plugin; from {command} import main; print(main.__module__)")
-    assert done.stdout.strip() == command.replace("lavis", "ealign_plugin.host"), done.stderr
+    assert done.stdout.strip() == command.replace("lavis", "ealign_plugin.cli"), done.stderr
 
 
 def test_torchvision_imports_beside_this_torch(run_python):

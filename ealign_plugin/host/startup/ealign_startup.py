@@ -43,7 +43,7 @@ class HostFinder:
 
     def __init__(self):
         self.loading = 0  # how many modules of ours are being executed
-        self.owed = False  # LAVIS was imported meanwhile, so registration waits for them
+        self.pending = False  # LAVIS was imported meanwhile, so registration waits for them
         self.checked = False  # the command line, which looks for LAVIS too
 
     def find_spec(self, name, path=None, target=None):
@@ -88,17 +88,17 @@ class HostFinder:
             mend_transformers()
             load(module)
 
-        def join():
-            self.owed = OURS in sys.modules
-            self.settle()
+        def register_ours():
+            self.pending = OURS in sys.modules
+            self.register_if_loaded()
 
         if self.command():
-            from ealign_plugin.cli.command_line import or_exit
+            from ealign_plugin.cli.command_line import import_or_exit
 
-            or_exit(load_mended, join)
+            import_or_exit(load_mended, register_ours)
         else:
             load_mended()
-            join()
+            register_ours()
 
     def load_ours(self, load, module):
         self.loading += 1
@@ -106,12 +106,12 @@ class HostFinder:
             load(module)
         finally:
             self.loading -= 1
-        self.settle()
+        self.register_if_loaded()
 
-    def settle(self):
+    def register_if_loaded(self):
         """Register, unless a module of ours is half loaded: what registers would import it by its names."""
-        if self.owed and not self.loading:
-            self.owed = False
+        if self.pending and not self.loading:
+            self.pending = False
             from ealign_plugin.registered import register
 
             register()

@@ -256,7 +256,7 @@ def test_killed_at_ten_random_points_the_shards_are_those_of_an_undisturbed_run(
     command = [
         sys.executable,
         "-m",
-        "ealign_plugin.cli.app",
+        "ealign_plugin.cli",
         "prepare",
         "jsonl",
         str(source),

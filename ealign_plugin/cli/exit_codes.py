@@ -9,17 +9,15 @@ from collections.abc import Callable
 from ealign_plugin.errors import UserError
 
 BAD_INPUT = 2
-
-
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
-def guarded(action: Callable[[], object]) -> int:
+def run_and_report(action: Callable[[], object]) -> int:
     """Run ``action`` and return the process's exit code: 0, 2 after a UserError, 130 after Ctrl-C."""
     try:
         action()
     except UserError as error:
-        print(f"error: {own_words(error)}{rank_note()}", file=sys.stderr, flush=True)
+        print(f"error: {message_of(error)}{rank_note()}", file=sys.stderr, flush=True)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"interrupted{rank_note()}", file=sys.stderr, flush=True)
@@ -27,8 +25,8 @@ def guarded(action: Callable[[], object]) -> int:
     return 0
 
 
-def own_words(error: UserError) -> str:
-    """The message itself; torch wraps one from a data worker into the text of that worker's traceback."""
+def message_of(error: UserError) -> str:
+    """The message alone; torch wraps that of a data worker into the text of the worker's traceback."""
     text = str(error)
     return text.rpartition("UserError: ")[2].strip() if "Original Traceback" in text else text
 
