@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models.attention.generation import generate_with_prefix
-from ealign_plugin.models.attention.interface import can_share
-from ealign_plugin.models.attention.packed import ATTENTION, bins, decode, pack, register
+from ealign_plugin.models.attention.interface import can_share, replace_attention
+from ealign_plugin.models.attention.packed import bins, can_pack, decode, pack
 from ealign_plugin.models.attention.scoring import score_with_prefix
 from ealign_plugin.models.batching import Tokens, by_length, pad
 from ealign_plugin.models.lora import lora_options
@@ -232,14 +232,14 @@ class NewsModel(nn.Module):
 
         if config.model_type == "t5" and self.dtypes["llm"] == torch.float16:
             raise UserError("model.dtype: 'fp16' found, which a T5 overflows; 'bf16' or 'fp32' expected")
-        if self.batching == "packed" and (config.is_encoder_decoder or not register()):
+        if self.batching == "packed" and (config.is_encoder_decoder or not can_pack()):
             self.batching = "groups"
         packed = self.batching == "packed"
-        name = ATTENTION if packed else self.attn_implementation
+        name = "sdpa" if packed else self.attn_implementation
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         try:
             model = auto.from_config(config, **({"attn_implementation": name} if name else {}))
-            if packed and not model.is_backend_compatible():
+            if not replace_attention(model) and packed:
                 raise ValueError("its attention cannot be replaced")
         except (ValueError, KeyError, ImportError) as error:
             found = "batching: 'packed'" if packed else f"attn_implementation: {name!r}"
@@ -412,7 +412,7 @@ class NewsModel(nn.Module):
         fill = self.tokenizer.pad_token_id
         prompts = pad([Tokens(row.prompt) for row in rows], fill, images.device)
         targets = pad([Tokens([], row.target) for row in rows], fill, images.device)
-        embeds, mask = self._embeds(images, prompts.ids, prompts.mask)
+        embeds, mask = self.embeds(images, prompts.ids, prompts.mask)
         start = targets.ids.new_full((len(rows), 1), self.language_model.config.decoder_start_token_id)
         logits = self._run(
             self.language_model,
@@ -436,16 +436,16 @@ class NewsModel(nn.Module):
 
     def _hidden(self, images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Last hidden states [B, k + Q + T, D] of ``before``, image tokens and text (padded on the right)."""
-        embeds, mask = self._embeds(images, ids, mask)
+        embeds, mask = self.embeds(images, ids, mask)
         decoder = self.language_model.get_decoder()
         return self._run(
             decoder, inputs_embeds=embeds, attention_mask=mask, use_cache=False
         ).last_hidden_state
 
     def _run(self, module: nn.Module, **inputs: Any) -> Any:
-        return _compiled()(module, **inputs) if self.compiled else module(**inputs)
+        return compiled_call()(module, **inputs) if self.compiled else module(**inputs)
 
-    def _embeds(self, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def embeds(self, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings [B, k + Q + T, D] and their mask: ``before``, image tokens [B, Q, D], ids [B, T]."""
         embed = self.language_model.get_input_embeddings()
         text = embed(ids)
@@ -573,7 +573,7 @@ class NewsModel(nn.Module):
         for group in by_length([len(row) for row in rows], 0.5):
             batch = pad([rows[i] for i in group], self.tokenizer.pad_token_id, images.device, left=left)
             # Masked padding between image and text takes no position, so a row reads the same in any batch.
-            embeds, mask = self._embeds(images[group], batch.ids, batch.mask)
+            embeds, mask = self.embeds(images[group], batch.ids, batch.mask)
             output = generate_with_prefix(
                 self.language_model,
                 embeds,
@@ -657,7 +657,7 @@ def _owner(wanted: Tensor) -> Tensor:
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
+def compiled_call() -> Callable[..., Any]:
     """Calls a module; apart from the model, whose weights keep their names and which can be copied."""
 
     def call(module: nn.Module, **inputs: Any) -> Any:

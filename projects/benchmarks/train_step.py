@@ -154,7 +154,7 @@ def lavis(model: InstructBlip, samples: dict[str, Any]) -> torch.Tensor:
     """As lavis.models.blip2_models.blip2_vicuna_instruct.forward; images are encoded once, as ours."""
     images = model._image_tokens_of(samples)
     batch = pad(rows_of(model, samples), model.tokenizer.pad_token_id, images.device)
-    embeds, mask = model._embeds(images, batch.ids, batch.mask)
+    embeds, mask = model.embeds(images, batch.ids, batch.mask)
     labels = torch.cat([batch.labels.new_full(images.shape[:2], -100), batch.labels], dim=1)
     logits = model.language_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).logits
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from functools import cache, wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ealign_plugin.models.attention.interface import Kept, attending, can_share, no_mask
-from ealign_plugin.models.attention.packed import attention
+from ealign_plugin.models.attention.interface import LayerKeys, can_share, no_mask
+from ealign_plugin.models.attention.rows import attend_rows
 
-OWN = 2
+KEPT_BACK = 2
 """Tokens of a prompt that every beam reads itself: with one, transformers 4 takes each new token for it."""
 
 
-# Writing
-
-
+@torch.no_grad()
 def generate_with_prefix(language_model: Any, embeds: Tensor, mask: Tensor, **options: Any) -> Tensor:
     """transformers' ``generate`` with each prompt read once, not once for every beam; the same tokens.
+
+    ::
+
+        prompt      p p p p p p p         read once:   p p p p p
+        beams                             each beam:             p p w w w ...
+
+    ``generate`` runs on a view of the language model, which shares all its modules (`view_of`).
 
     Args:
         language_model: A causal one. Where it can't share (`can_share`), or a prompt is shorter than three
@@ -33,38 +39,23 @@ def generate_with_prefix(language_model: Any, embeds: Tensor, mask: Tensor, **op
     # On several processes each writes its own captions; else a sharded model waits for the others' tokens.
     options = {"synced_gpus": False, **options}
     rows = [row[seen] for row, seen in zip(embeds, mask.bool(), strict=True)]
-    if not can_share(language_model) or min(map(len, rows)) <= OWN:
+    if not can_share(language_model) or min(map(len, rows)) <= KEPT_BACK:
         return language_model.generate(inputs_embeds=embeds, attention_mask=mask, **options)
-    decoder = language_model.get_decoder()
-    lengths = tuple(len(row) - OWN for row in rows)
-    starts = torch.tensor(lengths, device=embeds.device)
-
-    def read_on(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        positions = inputs["position_ids"]
-        behind = starts.repeat_interleave(len(positions) // len(starts))[:, None]
-        changed = {"position_ids": positions + behind, "attention_mask": no_mask(embeds)}
-        return args, {**inputs, **changed, "attend": prompts.attend}
-
-    with attending(decoder), torch.no_grad():
-        prompts = _Prompts(lengths, embeds.device)
-        decoder(
-            inputs_embeds=torch.cat([row[:-OWN] for row in rows])[None],
-            position_ids=torch.cat([torch.arange(length, device=embeds.device) for length in lengths])[None],
-            attention_mask=no_mask(embeds),
-            use_cache=False,
-            attend=prompts.read,
-        )
-        handle = decoder.register_forward_pre_hook(read_on, with_kwargs=True)
-        try:
-            # To transformers the prompt is these tokens; its cache holds them and what is written.
-            ends = torch.stack([row[-OWN:] for row in rows])
-            seen = mask.new_ones(len(rows), OWN)
-            return language_model.generate(inputs_embeds=ends, attention_mask=seen, **options)
-        finally:
-            handle.remove()
+    prompts = SharedPrompts(tuple(len(row) - KEPT_BACK for row in rows), embeds.device)
+    language_model.get_decoder()(
+        inputs_embeds=torch.cat([row[:-KEPT_BACK] for row in rows])[None],
+        position_ids=torch.cat([torch.arange(n, device=embeds.device) for n in prompts.lengths])[None],
+        attention_mask=no_mask(embeds),
+        use_cache=False,
+        attend=prompts.read,
+    )
+    # To transformers the prompt is these tokens; its cache holds them and what is written.
+    ends = torch.stack([row[-KEPT_BACK:] for row in rows])
+    seen = mask.new_ones(len(rows), KEPT_BACK)
+    return view_of(language_model, prompts).generate(inputs_embeds=ends, attention_mask=seen, **options)
 
 
-class _Prompts:
+class SharedPrompts:
     """The attention of writing: every beam of an image sees the image's prompt, and what it wrote itself.
 
     Args:
@@ -77,18 +68,28 @@ class _Prompts:
         ends = torch.tensor((0, *lengths), device=device).cumsum(0, dtype=torch.int32)
         steps = torch.arange(max(lengths), device=device)
         self.starts = ends
+        self.after = torch.tensor(lengths, device=device)
         self.padding = steps >= (ends[1:] - ends[:-1])[:, None]  # [B, P]
         self.places = torch.minimum(ends[:-1, None] + steps, ends[1:, None] - 1)
-        self.kept: Kept = {}  # by layer: keys [B, H / groups, P, d] and values
+        self.no_mask = no_mask(torch.empty(0, device=device))
+        self.kept: LayerKeys = {}
+
+    def arguments(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a forward of ``generate``, changed so that it reads on after the prompts."""
+        positions = inputs["position_ids"]
+        beams = len(positions) // len(self.after)
+        changed = {
+            "position_ids": positions + self.after.repeat_interleave(beams)[:, None],
+            "attention_mask": self.no_mask,
+            "attend": self.attend,
+        }
+        return {**inputs, **changed}
 
     def read(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention within each prompt of a row of all, end to end; the keys and values are kept."""
         keys, values = (tensor[0][:, self.places].transpose(0, 1) for tensor in (key, value))
         self.kept[module.layer_idx] = keys, values
-        lengths, starts = self.lengths, self.starts
-        return attention(
-            module, query, key, value, None, 0.0, scaling, row_lengths=lengths, row_starts=starts
-        )[0]
+        return attend_rows(query, key, value, self.lengths, self.starts, scaling=scaling)
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Of the new tokens [B × n, H, L, d] of n beams an image; keys and values of what they wrote."""
@@ -113,3 +114,26 @@ class _Prompts:
         own = own.transpose(1, 2).reshape(rows, pairs, stacked, -1) @ value
         output = output.reshape(rows, pairs, stacked, width) + own
         return output.reshape(rows, heads, new, width).transpose(1, 2)
+
+
+def view_of(language_model: Any, prompts: SharedPrompts) -> Any:
+    """The language model as ``generate`` sees it: the same modules, and a forward that knows the prompts.
+
+    ``generate`` refuses arguments that it doesn't know, and notes on the model what it works out (its
+    generation config, a cache). The view takes both, so the language model stays as it is.
+    """
+    kind = _view_class(type(language_model))
+    view = object.__new__(kind)
+    view.__dict__.update(language_model.__dict__, shared_prompts=prompts)
+    return view
+
+
+@cache
+def _view_class(kind: Any) -> Any:
+    class View(kind):  # type: ignore[misc]
+        @wraps(kind.forward)  # `generate` reads its signature
+        def forward(self, **inputs: Any) -> Any:
+            return kind.forward(self, **self.shared_prompts.arguments(inputs))
+
+    View.__name__ = kind.__name__  # `generate` treats some models by their names
+    return View

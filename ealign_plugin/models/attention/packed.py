@@ -7,9 +7,8 @@
 
 ``i`` is an image token, ``p`` of the prompt, ``t`` of the target. All but attention works on a token at a
 time, so a pack costs what its tokens cost. Attention runs once a row on a CPU (a mask of the whole pack would
-cost the square of its length), and in one variable-length kernel on a GPU. It reaches the decoder's layers
-through transformers' `AttentionInterface`, under the name of `ATTENTION`; calls that are not packed go on to
-transformers' own SDPA, so the same model also writes with padding.
+cost the square of its length), and in one variable-length kernel on a GPU (`rows`). The lengths of the rows
+reach it as arguments of the decoder's call (`interface`).
 """
 
 from __future__ import annotations
@@ -17,19 +16,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
-from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from ealign_plugin.models.attention.interface import no_mask, register
 from ealign_plugin.models.batching import Tokens
 
-ATTENTION = "ealign_packed"
-
-
 log = logging.getLogger(__name__)
+
+
+@cache
+def can_pack() -> bool:
+    """Whether this transformers can run packs (4.51 and later); where it can't, the log says so once."""
+    if not register():
+        log.warning("model.batching: packed needs transformers 4.51 or later; batching in groups instead")
+    return register()
 
 
 class Pack(NamedTuple):
@@ -101,140 +104,18 @@ def pack(before: Tensor, images: Tensor, texts: Tensor, rows: Sequence[Tokens]) 
 
 
 def decode(decoder: Callable[..., Any], packed: Pack) -> Tensor:
-    """Last hidden states [T, D] of a pack. The decoder was built with ``attn_implementation=ATTENTION``."""
+    """Last hidden states [T, D] of a pack.
+
+    Args:
+        decoder: Of a language model whose attention is `replace_attention`'s.
+        packed: The rows.
+    """
     lengths = torch.tensor((0, *packed.lengths), device=packed.embeds.device)
     return decoder(
         inputs_embeds=packed.embeds,
         position_ids=packed.positions,
-        # transformers hands masks of four dimensions on as they are, and would build one [T, T] without.
-        attention_mask=packed.embeds.new_zeros(1, 1, 1, 1),
+        attention_mask=no_mask(packed.embeds),
         use_cache=False,
         row_lengths=packed.lengths,
         row_starts=lengths.cumsum(0, dtype=torch.int32),
     ).last_hidden_state[0]
-
-
-def attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    row_lengths: tuple[int, ...] | None = None,
-    row_starts: Tensor | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """Causal attention within each row of a pack, as transformers calls it from a layer.
-
-    Args:
-        module: The layer's attention; its ``num_key_value_groups`` query heads share a key head.
-        query: [1, H, T, d]; key and value [1, H / groups, T, d].
-        attention_mask: Not read for a pack.
-        dropout: Of the attention weights.
-        scaling: Of the products; 1 / √d where None.
-        row_lengths: Tokens of each row; None: the call is no pack.
-        row_starts: Their offsets, int32 [R + 1].
-
-    Returns:
-        [1, T, H, d], and None for the weights.
-
-    Raises:
-        RuntimeError: the model's layers keep the row lengths to themselves.
-    """
-    if row_lengths is None:
-        from transformers import AttentionInterface
-
-        if attention_mask is not None and attention_mask.shape[-1] < key.shape[2]:
-            raise RuntimeError(
-                f"{type(module).__name__} does not hand row_lengths on; set model.batching: groups"
-            )
-        sdpa: Callable[..., Any] = AttentionInterface()["sdpa"]
-        return sdpa(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
-    groups = getattr(module, "num_key_value_groups", 1)
-    if groups > 1:
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    half = _half(query)
-    kernel = _kernel_for(query.device) if half and not dropout and query.shape[-1] % 8 == 0 else None
-    if kernel is None:
-        return _row_by_row(query, key, value, row_lengths, dropout, scaling), None
-    q, k, v = (tensor[0].transpose(0, 1).to(half) for tensor in (query, key, value))
-    assert row_starts is not None  # `decode` hands both on
-    return kernel(q, k, v, row_starts, max(row_lengths), scaling or query.shape[-1] ** -0.5)[None], None
-
-
-@torch.compiler.disable  # one graph for each list of lengths would be compiled anew for every batch
-def _row_by_row(
-    query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], dropout: float, scaling: float | None
-) -> Tensor:
-    # The gradient of a split is one copy; that of a slice would be as long as the pack, for each row.
-    outputs = [
-        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
-        for q, k, v in zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
-
-
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int, float], Tensor]
-
-
-def _half(query: Tensor) -> torch.dtype | None:
-    """The type of half precision that attention runs in, if it does."""
-    device = query.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
-    return dtype if dtype in (torch.float16, torch.bfloat16) else None
-
-
-def _kernel_for(device: torch.device) -> Kernel | None:
-    """A variable-length kernel for [T, H, d], where the device runs one."""
-    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
-        return None
-    return _torch_kernel() or _flash_kernel()
-
-
-@cache
-def _torch_kernel() -> Kernel | None:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    if not {"window_size", "scale"} <= set(signature(varlen_attn).parameters):
-        return None  # older ones say is_causal, and scale by 1 / √d only
-
-    def run(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int, scaling: float) -> Tensor:
-        return varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0))
-
-    return run
-
-
-@cache
-def _flash_kernel() -> Kernel | None:
-    try:
-        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
-    except ImportError:
-        return None
-
-    def run(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int, scaling: float) -> Tensor:
-        return flash_attn_varlen_func(
-            q, k, v, starts, starts, longest, longest, softmax_scale=scaling, causal=True
-        )
-
-    return run
-
-
-@cache
-def register() -> bool:
-    """Make `attention` known to transformers; False where its version has no place for it (before 4.51)."""
-    try:
-        from transformers import AttentionInterface
-    except ImportError:
-        log.warning("model.batching: packed needs transformers 4.51 or later; batching in groups instead")
-        return False
-    AttentionInterface.register(ATTENTION, attention)
-    try:
-        from transformers import AttentionMaskInterface
-    except ImportError:  # before 4.53, where layers get a mask whatever the name
-        return True
-    AttentionMaskInterface.register(ATTENTION, AttentionMaskInterface()["sdpa"])
-    return True

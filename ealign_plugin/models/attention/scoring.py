@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ealign_plugin.models.attention.interface import Kept, attending, no_mask
+from ealign_plugin.models.attention.interface import LayerKeys, no_mask
 from ealign_plugin.models.attention.packed import bins
 from ealign_plugin.models.batching import by_length
 
@@ -107,26 +107,25 @@ def score_with_prefix(
     prefix = torch.cat([before, image_tokens[0].to(text.dtype), text])
     branches = [branch(prompt[same:], replies) for prompt in prompts]
     forwards = bins([len(one.ids) for one in branches], max(1, batch_tokens - len(prefix)))
-    kept: Kept = {}
-    with attending(decoder):
-        for number, rows in enumerate(forwards):
-            run = [branches[row] for row in rows]
-            embeds = embedded([token for one in run for token in one.ids])
-            places = [len(prefix) + place for one in run for place in one.positions]
-            skipped = len(prefix) if number else 0
-            if not number:
-                embeds, places = torch.cat([prefix, embeds]), [*range(len(prefix)), *places]
-            hidden = decoder(
-                inputs_embeds=embeds[None],
-                position_ids=torch.tensor(places, device=device)[None],
-                attention_mask=no_mask(embeds),
-                use_cache=False,
-                attend=_Branches(run, len(prefix), kept, device, keep=len(forwards) > 1).attend,
-            ).last_hidden_state[0]
-            wanted, labels, owners = _wanted(run, rows, len(prefix) - skipped, len(replies))
-            log = head(hidden[wanted.to(device)]).float().log_softmax(-1)
-            each = log.gather(1, labels.to(device)[:, None])[:, 0]
-            scores.view(-1).index_add_(0, owners.to(device), each)
+    kept: LayerKeys = {}
+    for number, rows in enumerate(forwards):
+        run = [branches[row] for row in rows]
+        embeds = embedded([token for one in run for token in one.ids])
+        places = [len(prefix) + place for one in run for place in one.positions]
+        skipped = len(prefix) if number else 0
+        if not number:
+            embeds, places = torch.cat([prefix, embeds]), [*range(len(prefix)), *places]
+        hidden = decoder(
+            inputs_embeds=embeds[None],
+            position_ids=torch.tensor(places, device=device)[None],
+            attention_mask=no_mask(embeds),
+            use_cache=False,
+            attend=_Branches(run, len(prefix), kept, device, keep=len(forwards) > 1).attend,
+        ).last_hidden_state[0]
+        wanted, labels, owners = _wanted(run, rows, len(prefix) - skipped, len(replies))
+        log = head(hidden[wanted.to(device)]).float().log_softmax(-1)
+        each = log.gather(1, labels.to(device)[:, None])[:, 0]
+        scores.view(-1).index_add_(0, owners.to(device), each)
     return scores
 
 
@@ -166,7 +165,7 @@ class _Branches:
     """
 
     def __init__(
-        self, run: Sequence[Branch], prefix: int, kept: Kept, device: torch.device, *, keep: bool
+        self, run: Sequence[Branch], prefix: int, kept: LayerKeys, device: torch.device, *, keep: bool
     ) -> None:
         self.prefix, self.kept, self.keep = prefix, kept, keep
         self.first = not kept

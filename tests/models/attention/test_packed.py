@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip, base
+from ealign_plugin.models.attention import interface, rows
 from ealign_plugin.models.attention import packed as packing
 from ealign_plugin.models.batching import Tokens
 
@@ -272,10 +274,8 @@ def test_a_variable_length_kernel_takes_the_place_of_the_rows(models, monkeypatc
     samples = batch_of(UNLIKE)
     wanted = losses_and_gradients(models["packed"], samples)
     calls = []
-    monkeypatch.setattr(packing, "_half", lambda query: query.dtype)
-    monkeypatch.setattr(
-        packing, "_kernel_for", lambda device: lambda *args: calls.append(1) or reference(*args)
-    )
+    monkeypatch.setattr(rows, "half_precision", lambda query: query.dtype)
+    monkeypatch.setattr(rows, "kernel_for", lambda device: lambda *args: calls.append(1) or reference(*args))
     found = losses_and_gradients(models["packed"], samples)
     assert len(calls) == 2  # layers
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
@@ -319,8 +319,8 @@ def varlen_attn(
 @pytest.mark.parametrize(
     ("module", "function", "kernel"),
     [
-        ("flash_attn", flash_attn_varlen_func, packing._flash_kernel),
-        ("torch.nn.attention.varlen", varlen_attn, packing._torch_kernel),
+        ("flash_attn", flash_attn_varlen_func, rows.flash_kernel),
+        ("torch.nn.attention.varlen", varlen_attn, rows.torch_kernel),
     ],
 )
 def test_kernels_are_called_by_their_own_argument_names(monkeypatch, module, function, kernel):
@@ -337,8 +337,8 @@ def test_kernels_are_called_by_their_own_argument_names(monkeypatch, module, fun
 
 def test_torch_s_kernel_takes_such_a_call():
     """Its shapes only: it runs on GPUs."""
-    packing._torch_kernel.cache_clear()
-    kernel = packing._torch_kernel()
+    rows.torch_kernel.cache_clear()
+    kernel = rows.torch_kernel()
     if kernel is None:
         pytest.skip("this torch has no such kernel")
     q, k, v = torch.empty(3, 9, 2, 8, device="meta", dtype=torch.bfloat16)
@@ -348,11 +348,11 @@ def test_torch_s_kernel_takes_such_a_call():
 
 def test_half_precision_is_known_from_the_tensor_or_from_autocast():
     query = torch.zeros(1)
-    assert packing._half(query) is None
-    assert packing._half(query.bfloat16()) == torch.bfloat16
+    assert rows.half_precision(query) is None
+    assert rows.half_precision(query.bfloat16()) == torch.bfloat16
     with torch.autocast("cpu", torch.bfloat16):
-        assert packing._half(query) == torch.bfloat16
-    assert packing._kernel_for(query.device) is None
+        assert rows.half_precision(query) == torch.bfloat16
+    assert rows.kernel_for(query.device) is None
 
 
 @pytest.fixture
@@ -365,10 +365,10 @@ def light_compiler(monkeypatch) -> Iterator[list[str]]:
         compiled = real(function, backend="eager", **options)
         return lambda module, **inputs: calls.append(type(module).__name__) or compiled(module, **inputs)
 
-    base._compiled.cache_clear()
+    base.compiled_call.cache_clear()
     monkeypatch.setattr(torch, "compile", light)
     yield calls
-    base._compiled.cache_clear()
+    base.compiled_call.cache_clear()
 
 
 def test_torch_compile_changes_nothing_and_leaves_writing_alone(models, light_compiler):
@@ -384,7 +384,7 @@ def test_torch_compile_changes_nothing_and_leaves_writing_alone(models, light_co
 def test_layers_that_lose_the_row_lengths_are_caught():
     query = torch.zeros(1, 4, 6, 8)
     with pytest.raises(RuntimeError, match="Identity does not hand row_lengths on"):
-        packing.attention(torch.nn.Identity(), query, query, query, torch.zeros(1, 1, 1, 1))
+        interface.attention(torch.nn.Identity(), query, query, query, torch.zeros(1, 1, 1, 1))
 
 
 class Older(ModuleType):
@@ -396,16 +396,23 @@ class Older(ModuleType):
         return getattr(transformers, name)
 
 
-@pytest.fixture
+@contextmanager
 def old_transformers(monkeypatch) -> Iterator[None]:
-    packing.register.cache_clear()
-    monkeypatch.setitem(sys.modules, "transformers", Older("transformers"))
-    yield
-    packing.register.cache_clear()
+    """Inside, models are built as with that version."""
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", Older("transformers"))
+        forget_the_version()
+        yield
+    forget_the_version()
 
 
-def test_without_a_place_for_our_attention_it_says_so_once_and_groups(models, old_transformers, caplog):
-    with caplog.at_level(logging.WARNING):
+def forget_the_version() -> None:
+    for once in (interface.register, packing.can_pack):
+        once.cache_clear()
+
+
+def test_without_a_place_for_our_attention_it_says_so_once_and_groups(models, monkeypatch, caplog):
+    with caplog.at_level(logging.WARNING), old_transformers(monkeypatch):
         ours = [seeded(batching="packed") for _ in range(2)]
     assert [model.batching for model in ours] == ["groups", "groups"]
     assert [record.getMessage() for record in caplog.records if record.name == packing.__name__] == [
@@ -413,6 +420,11 @@ def test_without_a_place_for_our_attention_it_says_so_once_and_groups(models, ol
     ]
     samples = batch_of(UNLIKE)
     torch.testing.assert_close(ours[0](samples), models["groups"](samples), rtol=0, atol=1e-6)
+    assert not interface.can_share(ours[0].language_model)
+    features = ours[0].encode_images(samples["image"][:1])
+    asked = (features, "Is it", [" so?", ""], ["yes", "no"])
+    torch.testing.assert_close(ours[0].score(*asked), models["groups"].score(*asked), rtol=0, atol=1e-5)
+    assert ours[0].generate(samples, max_length=4) == models["groups"].generate(samples, max_length=4)
 
 
 @pytest.mark.parametrize(
