@@ -12,18 +12,22 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig
 
 from ealign_plugin.errors import UserError
 
 T = TypeVar("T")
 
-
 RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
 
 
 class RankInfo(NamedTuple):
-    """This process among its fellows, counted from 0; ``local_rank`` is within the machine."""
+    """Which of how many processes this one is.
+
+    Args:
+        rank: Counted from 0 over all machines.
+        world_size: So many processes there are.
+        local_rank: Counted from 0 within this machine.
+    """
 
     rank: int
     world_size: int
@@ -31,15 +35,20 @@ class RankInfo(NamedTuple):
 
 
 def find_rank_info(env: Mapping[str, str]) -> RankInfo | None:
-    """From torchrun's variables, else from Slurm's; None for a process alone.
+    """Read the environment variables of torchrun, else those of Slurm.
+
+    Returns:
+        None for a process that was started alone.
 
     Raises:
         UserError: some of the variables are missing or not numbers.
     """
     if "RANK" in env or "WORLD_SIZE" in env:
-        place = RankInfo(*(number(env, key) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
-    elif number(env, "SLURM_NTASKS", default="1") > 1 and "SLURM_PROCID" in env:
-        place = RankInfo(*(number(env, key) for key in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")))
+        info = RankInfo(*(read_whole_number(env, key) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    elif read_whole_number(env, "SLURM_NTASKS", default="1") > 1 and "SLURM_PROCID" in env:
+        info = RankInfo(
+            *(read_whole_number(env, key) for key in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
+        )
     else:
         return None
     missing = [key for key in RENDEZVOUS if key not in env]
@@ -48,10 +57,15 @@ def find_rank_info(env: Mapping[str, str]) -> RankInfo | None:
             f"environment: {' and '.join(missing)} not set, expected the address of the first process; "
             "start with `python -m torch.distributed.run`, or export them in the job script"
         )
-    return place
+    return info
 
 
-def number(env: Mapping[str, str], key: str, default: str | None = None) -> int:
+def read_whole_number(env: Mapping[str, str], key: str, default: str | None = None) -> int:
+    """An environment variable that holds a whole number of 0 or more.
+
+    Raises:
+        UserError: it is something else, or missing and there is no default.
+    """
     value = env.get(key, default)
     if value is None or not value.isdecimal():
         raise UserError(
@@ -77,44 +91,55 @@ def choose_device(device: str) -> str:
     return device
 
 
-def join(run_cfg: DictConfig, env: Mapping[str, str] = os.environ) -> None:
-    """Set up the process group if this process is one of several.
+def join(
+    device: str,
+    *,
+    url: str = "env://",
+    timeout: timedelta = timedelta(minutes=30),
+    env: Mapping[str, str] = os.environ,
+) -> RankInfo | None:
+    """Set up the process group if this process is one of several; make its CUDA device the current one.
 
-    Reads ``run_cfg.device`` ('cpu' or 'cuda'), ``dist_url`` and ``dist_timeout_minutes``. Writes ``rank``,
-    ``world_size``, ``gpu`` (number of the CUDA device, None on CPU) and ``distributed``, which is where
-    LAVIS's runners look.
+    Args:
+        device: ``cpu`` (gloo) or ``cuda`` (nccl).
+        url: Where the processes meet, as of ``torch.distributed.init_process_group``.
+        timeout: For which processes wait for another; long enough for the first one to make or download data.
+        env: The environment variables.
+
+    Returns:
+        Which process this is; None for one that was started alone.
+
+    Raises:
+        UserError: variables are missing or wrong, there are fewer CUDA devices than processes, or the
+            processes do not reach each other.
     """
-    place = find_rank_info(env)
-    cuda = run_cfg.device == "cuda"
-    run_cfg.distributed = place is not None
-    run_cfg.rank, run_cfg.world_size = (place.rank, place.world_size) if place else (0, 1)
-    run_cfg.gpu = (place.local_rank if place else 0) if cuda else None
-    if place is None:
-        return
-    if cuda:
-        if place.local_rank >= torch.cuda.device_count():
+    info = find_rank_info(env)
+    if info is None:
+        return None
+    if device == "cuda":
+        if info.local_rank >= torch.cuda.device_count():
             raise UserError(
-                f"LOCAL_RANK {place.local_rank}: torch finds {torch.cuda.device_count()} CUDA devices here; "
+                f"LOCAL_RANK {info.local_rank}: torch finds {torch.cuda.device_count()} CUDA devices here; "
                 "start that many processes a machine (--nproc-per-node)"
             )
-        torch.cuda.set_device(place.local_rank)
+        torch.cuda.set_device(info.local_rank)
     try:
         dist.init_process_group(
-            backend="nccl" if cuda else "gloo",
-            init_method=run_cfg.dist_url,
-            world_size=place.world_size,
-            rank=place.rank,
-            # Long enough for the first process to make or download data while the others wait for it.
-            timeout=timedelta(minutes=float(run_cfg.dist_timeout_minutes)),
+            backend="nccl" if device == "cuda" else "gloo",
+            init_method=url,
+            world_size=info.world_size,
+            rank=info.rank,
+            timeout=timeout,
         )
     except RuntimeError as error:
         if "connectFullMesh" not in str(error):
             raise
         raise UserError(
-            f"processes: rank {place.rank} cannot reach the others ({str(error).splitlines()[0][:200]}); "
+            f"processes: rank {info.rank} cannot reach the others ({str(error).splitlines()[0][:200]}); "
             "gloo takes the address that this machine's name leads to: name the network interface by the "
             "environment variable GLOO_SOCKET_IFNAME on each machine, e.g. eth0"
         ) from None
+    return info
 
 
 def leave() -> None:
@@ -124,7 +149,7 @@ def leave() -> None:
 
 
 def rank() -> int:
-    """Of this process; 0 where it is alone."""
+    """The number of this process, counted from 0; 0 where it is alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -134,7 +159,7 @@ def world_size() -> int:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """What each process passes, in order of rank, in every process."""
+    """The values that all processes pass, in order of rank, in every process; Python objects. Collective."""
     values: list[Any] = [value] * world_size()
     if len(values) > 1:
         dist.all_gather_object(values, value)
@@ -142,7 +167,13 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def run_on_all_ranks(work: Callable[[], T]) -> T:
-    """Work on every process; where it fails on one, all of them raise, so that none waits for another."""
+    """Call ``work`` in every process; where it fails in one, all raise, so that none waits for another.
+
+    Collective.
+
+    Raises:
+        UserError: with the message of another process's failure; this process's own is raised as it is.
+    """
     try:
         result, failure = work(), None
     except Exception as error:
@@ -157,6 +188,10 @@ def run_on_all_ranks(work: Callable[[], T]) -> T:
 
 
 def run_on_first_rank(work: Callable[[], T]) -> T:
-    """The result of the first process, the only one that works."""
+    """Call ``work`` in the first process only and return its result in all. Collective.
+
+    Raises:
+        UserError: as of `run_on_all_ranks`.
+    """
     result = run_on_all_ranks(lambda: work() if rank() == 0 else None)
     return all_gather_object(result)[0]

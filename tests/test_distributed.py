@@ -6,16 +6,25 @@ import subprocess
 import sys
 
 import pytest
-from omegaconf import OmegaConf
 
-from ealign_plugin.distributed import RankInfo, choose_device, find_rank_info, join, run_on_first_rank
+from ealign_plugin.distributed import (
+    RankInfo,
+    all_gather_object,
+    choose_device,
+    find_rank_info,
+    join,
+    rank,
+    run_on_all_ranks,
+    run_on_first_rank,
+    world_size,
+)
 from ealign_plugin.errors import UserError
 
 ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
 
 
 @pytest.mark.parametrize(
-    ("env", "place"),
+    ("env", "info"),
     [
         ({}, None),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", **ADDRESS}, RankInfo(3, 4, 1)),
@@ -23,8 +32,8 @@ ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, None),  # an interactive shell of Slurm's
     ],
 )
-def test_place(env, place):
-    assert find_rank_info(env) == place
+def test_rank_info_is_read_from_the_environment(env, info):
+    assert find_rank_info(env) == info
 
 
 @pytest.mark.parametrize(
@@ -48,23 +57,41 @@ def test_cuda_without_cuda_is_one_line(monkeypatch):
 
 
 def test_alone_needs_no_group():
-    run_cfg = OmegaConf.create({"device": "cpu"})
-    join(run_cfg, env={})
-    assert dict(run_cfg) == {"device": "cpu", "distributed": False, "rank": 0, "world_size": 1, "gpu": None}
+    assert join("cpu", env={}) is None
+    assert (rank(), world_size(), all_gather_object("value")) == (0, 1, ["value"])
     assert run_on_first_rank(lambda: "value") == "value"
+
+
+def test_more_processes_than_cuda_devices_are_one_line(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    env = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", **ADDRESS}
+    with pytest.raises(UserError, match="LOCAL_RANK 1: torch finds 1 CUDA devices here; .*nproc-per-node"):
+        join("cuda", env=env)
+
+
+def test_a_failure_alone_is_raised_as_it_is():
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run_on_all_ranks(fail)
 
 
 PROCESS = """
 import torch, torch.distributed as dist
-from omegaconf import OmegaConf
-from ealign_plugin.distributed import run_on_first_rank, join, leave
-run_cfg = OmegaConf.create({"device": "cpu", "dist_url": "env://", "dist_timeout_minutes": 1})
-join(run_cfg)
-total = torch.tensor([run_cfg.rank + 1])
+from ealign_plugin.distributed import join, leave, rank, run_on_all_ranks, run_on_first_rank, world_size
+from ealign_plugin.errors import UserError
+info = join("cpu")
+total = torch.tensor([info.rank + 1])
 dist.all_reduce(total)
-told = run_on_first_rank(lambda: f"from {run_cfg.rank}")
-print(dist.get_backend(), run_cfg.world_size, run_cfg.gpu, int(total), told)
+value = run_on_first_rank(lambda: f"from {rank()}")
+try:
+    run_on_all_ranks(lambda: 1 // rank())
+except (UserError, ZeroDivisionError) as error:
+    failure = type(error).__name__
+print(dist.get_backend(), world_size(), info.rank == rank() == info.local_rank, int(total), value, failure)
 leave()
+print(world_size())
 """
 
 
@@ -76,11 +103,12 @@ def test_two_processes_meet_over_gloo():
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**shared, "RANK": str(number), "LOCAL_RANK": str(number)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for number in range(2)
     ]
     outputs = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert outputs == ["gloo 2 None 3 from 0"] * 2
+    start = "gloo 2 True 3 from 0"
+    assert outputs == [f"{start} ZeroDivisionError\n1", f"{start} UserError\n1"]

@@ -12,7 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,10 @@ from lavis import tasks
 from lavis.common.logger import setup_logger
 from lavis.runners import RunnerIter
 from lavis.tasks.base_task import BaseTask
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ealign_plugin import distributed
-from ealign_plugin.distributed import run_on_first_rank
+from ealign_plugin.distributed import RankInfo, run_on_first_rank
 from ealign_plugin.host.config import HostConfig
 from ealign_plugin.host.environment import write_environment
 from ealign_plugin.host.registration import forget_run_paths, registered_class
@@ -50,13 +50,28 @@ def run_config(cfg: HostConfig) -> None:
             model and runner refuse.
     """
     resolved = OmegaConf.to_yaml(cfg.config, resolve=True)  # before this process's rank and folder come in
-    cfg.run_cfg.device = distributed.choose_device(cfg.run_cfg.device)
-    distributed.join(cfg.run_cfg)
+    run = cfg.run_cfg
+    run.device = distributed.choose_device(run.device)
+    timeout = timedelta(minutes=float(run.dist_timeout_minutes))
+    write_rank_info(run, distributed.join(run.device, url=run.dist_url, timeout=timeout))
     try:
         with run_folder(cfg, resolved) as folder, only_first_rank_prints(cfg):
             build_and_run(cfg, folder, resolved)
     finally:
         distributed.leave()
+
+
+def write_rank_info(run: DictConfig, info: RankInfo | None) -> None:
+    """Write which process this is to where LAVIS's runners look.
+
+    Args:
+        run: The section ``run`` with its ``device``; gets ``rank``, ``world_size``, ``gpu`` (number of the
+            CUDA device, None on a CPU) and ``distributed``.
+        info: None for a process that was started alone.
+    """
+    rank, world_size, local_rank = info or RankInfo(0, 1, 0)
+    run.distributed, run.rank, run.world_size = info is not None, rank, world_size
+    run.gpu = local_rank if run.device == "cuda" else None
 
 
 @contextlib.contextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lavis.common.registry import registry
 from torch.optim import Optimizer
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.registration import registered
+from ealign_plugin.host.registration import current_run, registered
 from ealign_plugin.training.schedule import WarmupCosine
 
 
@@ -64,7 +63,7 @@ class CosineSchedule(WarmupCosine):
 
 def _iterations_of_the_run() -> tuple[int, int]:
     """Those of an inner epoch and all of them, from the config in LAVIS's registry."""
-    run = registry.get("configuration").run_cfg
+    run = current_run()
     if missing := [key for key in ("iters_per_inner_epoch", "max_iters") if run.get(key) is None]:
         raise UserError(
             f"run: {' and '.join(missing)} not set, expected by run.lr_sched ealign_cosine, which "
