@@ -42,12 +42,14 @@ def export(
     Then, in Python:
       model = InstructBlipForConditionalGeneration.from_pretrained("my_model")
       processor = InstructBlipProcessor.from_pretrained("my_model")
+      captioner = ealign_plugin.NewsCaptioner.from_checkpoint("my_model")     # not with --keep-lora
     """
     changes = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
     if out.exists():
         raise UserError(f"--out {out}: exists already, a new folder expected; remove it or name another one")
     cfg = load_run_config(cfg_path, changes)  # reports a bad file before the imports below take their seconds
     from ealign_plugin.cli.from_config import image_normalisation, news_model_class
+    from ealign_plugin.inference.run_settings import exported_files
     from ealign_plugin.models.weights.export import export as write
     from ealign_plugin.training.checkpoints.store import weights_of
 
@@ -56,5 +58,6 @@ def export(
     model = news_model_class(cfg).from_config(cfg.model_cfg)
     if weights:
         model.load_checkpoint(weights)
-    write(model.eval(), out, mean=mean, std=std, keep_lora=keep_lora)
+    files = {} if keep_lora else exported_files(cfg.config, str(cfg_path), weights)
+    write(model.eval(), out, mean=mean, std=std, keep_lora=keep_lora, files=files)
     Console().print(f"{type(model).__name__}: {out}", soft_wrap=True, highlight=False)

@@ -17,6 +17,7 @@ from ealign_plugin.inference import options
 from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.protocols import CaptioningModel, EvaluationData
+from ealign_plugin.inference.run_settings import checkpoint_files
 
 
 @registered("task", "ealign_news_captioning")
@@ -39,11 +40,22 @@ class NewsCaptioning(BaseTask):
         assert isinstance(plain, dict)
         self.evaluator = Evaluator(*options.from_run(plain))
         self.losses: dict[str, float] = {}
+        self.config: DictConfig | None = None
+        self.ner: dict[str, str] | None = None
 
     @classmethod
-    def setup_task(cls, cfg: DictConfig, **_: Any) -> NewsCaptioning:
+    def setup_task(cls, cfg: Any, **_: Any) -> NewsCaptioning:
         """LAVIS's way to build a task from the run's config."""
-        return cls(cfg.run_cfg)
+        task = cls(cfg.run_cfg)
+        task.config = getattr(cfg, "config", None)
+        return task
+
+    def build_datasets(self, cfg: Any) -> dict[str, Any]:
+        """LAVIS's way to build the data sets; which spaCy model annotated them is remembered."""
+        datasets = super().build_datasets(cfg)
+        parts = (part for splits in datasets.values() for part in splits.values())
+        self.ner = next((dict(part.ner) for part in parts if hasattr(part, "ner")), None)
+        return datasets
 
     @property
     def report(self) -> dict[str, Any]:
@@ -57,6 +69,10 @@ class NewsCaptioning(BaseTask):
         output = model(samples)
         self.losses = {name: value for name, value in output.items() if name != "loss"}
         return output["loss"]
+
+    def checkpoint_files(self) -> dict[str, bytes]:
+        """What a checkpoint carries so that nothing else is needed to caption; {} where it is not known."""
+        return {} if self.config is None else checkpoint_files(self.config, self.ner)
 
     # Evaluation
 

@@ -4,6 +4,7 @@ import io
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ import ealign_plugin
 from ealign_plugin.entities import NamedEntityRecognizer
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config import load_config
-from ealign_plugin.inference.captioner import Caption
+from ealign_plugin.inference.inputs import read_photo
+from ealign_plugin.inference.results import Caption
+from ealign_plugin.inference.run_settings import exported_files
 from ealign_plugin.models import InstructBlip
+from ealign_plugin.models.weights.export import export
 from ealign_plugin.news import NewsSample, Sentence
+from ealign_plugin.registered.task import NewsCaptioning
 from ealign_plugin.training.checkpoints.store import CheckpointStore
 
 RUN = """
@@ -185,7 +190,7 @@ def test_a_photo_is_a_picture_or_a_path_or_bytes(captioner, photos, tmp_path):
     assert all(result == results[0] for result in results)
 
 
-def test_a_picture_is_read_like_its_file(captioner, photos):
+def test_a_picture_is_read_like_its_file(photos):
     """Turned by EXIF, and transparent."""
     turned, glass = io.BytesIO(), Image.new("RGBA", (70, 70), (255, 0, 0, 40))
     exif = Image.Exif()
@@ -193,10 +198,14 @@ def test_a_picture_is_read_like_its_file(captioner, photos):
     halves = photos[0].copy()
     halves.paste("black", (0, 0, 40, 70))
     halves.save(turned, "PNG", exif=exif)
+
+    def picture_of(photo):
+        return list(read_photo(photo, "a").getdata())
+
     for content in (turned.getvalue(), png(glass)):
         picture = Image.open(io.BytesIO(content))
-        assert torch.equal(captioner._tensor(picture, "a"), captioner._tensor(content, "a"))
-    assert not torch.equal(captioner._tensor(turned.getvalue(), "a"), captioner._tensor(halves, "a"))
+        assert picture_of(picture) == picture_of(content)
+    assert picture_of(turned.getvalue()) != picture_of(halves)
 
 
 def test_a_picture_of_too_many_pixels_is_refused(captioner, photos, monkeypatch):
@@ -223,8 +232,8 @@ def test_a_stream_gives_what_single_calls_give(captioner, photos, batch_size):
     assert len(together) == len(pairs)
     for result, (photo, article) in zip(together, pairs, strict=True):
         alone = captioner(photo, article)
-        assert (result.caption, result.context, result.entities, result.invented) == (
-            (alone.caption, alone.context, alone.entities, alone.invented)
+        assert (result.caption, result.context, result.entities, result.hallucinated_names) == (
+            (alone.caption, alone.context, alone.entities, alone.hallucinated_names)
         )
         assert [s.text for s in result.sentences] == [s.text for s in alone.sentences]
         for one, other in zip(result.sentences, alone.sentences, strict=True):
@@ -260,10 +269,10 @@ def test_photos_of_a_batch_are_encoded_together_and_articles_read_once(captioner
         captioner.model, "encode_images", lambda images: sizes.append(len(images)) or encode(images)
     )
     monkeypatch.setattr(captioner.ner.nlp, "pipe", counted)
-    monkeypatch.setattr(captioner, "_known", {})
-    list(captioner.stream([(photos[0], ARTICLES[1])] * 5, batch_size=2))
+    article = ARTICLES[1] + " They sang again."  # which no other test has read
+    list(captioner.stream([(photos[0], article)] * 5, batch_size=2))
     assert sizes == [2, 2, 1]
-    assert texts.count("The crowd sang.") == 1
+    assert texts.count("The crowd sang. They sang again.") == 1
 
 
 def test_a_bad_pair_is_named_or_keeps_its_place(captioner, photos, tmp_path):
@@ -466,6 +475,7 @@ def test_a_fresh_process_needs_no_data_and_makes_none(run_folder, run_python, tm
 import sys, ealign_plugin
 assert "torch" not in sys.modules and "lavis" not in sys.modules
 captioner = ealign_plugin.NewsCaptioner.from_checkpoint({str(run_folder)!r}, device="cpu")
+assert "lavis" not in sys.modules
 from PIL import Image
 result = captioner(Image.new("RGB", (80, 70)), "Ana Ruiz met Mr. Brandt in Oslo. It rained.", scores=True)
 print(captioner.ner.name, len(result.sentences), bool(result.caption))
@@ -491,3 +501,74 @@ def test_the_shards_name_the_spacy_model_where_they_are_here(run_folder, tmp_pat
     path = tmp_path / "run.yaml"
     message = message_of(ealign_plugin.NewsCaptioner.from_checkpoint, run_folder, config=path, device="cpu")
     assert "'xx_no_such_model'" in message
+
+
+# Settings that travel with the weights
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run_folder, tmp_path_factory) -> Path:
+    """One checkpoint's folder alone, as a run of today writes it."""
+    task = NewsCaptioning.setup_task(load_config(run_folder / "user.yaml"))
+    source = run_folder / "checkpoints" / "iter_000400"
+    folder = shutil.copytree(source, tmp_path_factory.mktemp("elsewhere") / "iter_000400")
+    for name, content in task.checkpoint_files().items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_checkpoint_alone_is_enough(captioner, checkpoint, photos, ner):
+    alone = from_checkpoint(checkpoint, ner, threshold=None)
+    assert (alone.options, alone.wording.templates) == (captioner.options, captioner.wording.templates)
+    assert alone.context == "refined" and alone.image_processor.mean == [0.1, 0.2, 0.3]
+    for photo, article in zip(photos, ARTICLES, strict=True):
+        assert alone(photo, article) == captioner(photo, article)
+
+
+def test_a_checkpoint_alone_captions_in_a_process_without_lavis(captioner, checkpoint, photos, run_python):
+    code = f"""
+import sys, spacy, ealign_plugin
+from PIL import Image
+from ealign_plugin.entities import NamedEntityRecognizer
+nlp = spacy.blank("en")
+nlp.add_pipe("sentencizer")
+ner = NamedEntityRecognizer(nlp, "blank", "0")
+make = ealign_plugin.NewsCaptioner.from_checkpoint
+captioner = make({str(checkpoint)!r}, device="cpu", ner=ner, threshold=None)
+print(captioner(Image.new("RGB", (80, 70), "red"), {ARTICLES[0]!r}))
+assert "lavis" not in sys.modules
+"""
+    done = run_python("-c", code)
+    assert done.stdout.strip() == str(captioner(photos[0], ARTICLES[0])), done.stderr
+
+
+def test_a_config_replaces_the_settings_beside_the_weights(checkpoint, run_folder, tmp_path, ner):
+    text = RUN.replace("context_words: 30", "context_words: 9")
+    (tmp_path / "run.yaml").write_text(text)
+    assert from_checkpoint(checkpoint, ner, config=tmp_path / "run.yaml").options.context_words == 9
+    assert from_checkpoint(checkpoint, ner).options.context_words == 30
+
+
+def test_an_exported_folder_is_enough(captioner, checkpoint, run_folder, tmp_path, photos, ner):
+    files = exported_files(load_config(run_folder / "user.yaml").config, "user.yaml", None)
+    image = captioner.image_processor
+    export(captioner.model, tmp_path / "model", mean=image.mean, std=image.std, files=files)
+    exported = from_checkpoint(tmp_path / "model", ner, threshold=None)
+    for photo, article in zip(photos, ARTICLES, strict=True):
+        assert str(exported(photo, article)) == str(captioner(photo, article))
+    (tmp_path / "model" / "captioning.json").unlink()
+    message = message_of(from_checkpoint, tmp_path / "model", ner)
+    assert "an exported folder without captioning.json" in message
+
+
+# Threads
+
+
+def test_eight_threads_give_what_single_calls_give(captioner, photos):
+    pairs = [(photos[i % 4], ARTICLES[j]) for i, j in enumerate([0, 0, 1, 2, 3, 1, 0, 3] * 3)]
+    single = [captioner(*pair) for pair in pairs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda pair: captioner(*pair), pairs))
+        streams = list(pool.map(lambda _: list(captioner.stream(pairs[:4], batch_size=1)), range(8)))
+    assert together == single
+    assert streams == [single[:4]] * 8

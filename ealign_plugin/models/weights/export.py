@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,13 @@ CLASSES = {"instructblip": "InstructBlipForConditionalGeneration", "llava": "Lla
 
 
 def export(
-    model: Any, folder: Path, *, mean: Sequence[float], std: Sequence[float], keep_lora: bool = False
+    model: Any,
+    folder: Path,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    keep_lora: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write ``folder``, whole or not at all; the model stays as it is.
 
@@ -46,6 +52,7 @@ def export(
         std: Of each colour channel.
         keep_lora: Write LoRA into ``folder/adapter`` (for `peft.PeftModel.from_pretrained`) instead of
             adding it to the weights.
+        files: Name → content of small files to lie beside the weights.
 
     Raises:
         UserError: the folder exists or cannot be written; ``keep_lora`` without LoRA; or weights are held
@@ -72,6 +79,8 @@ def export(
         mode = (part / "config.json").stat().st_mode  # as the user's umask has it
         for path in part.rglob("*.safetensors"):
             path.chmod(mode)  # safetensors closes its files to others
+        for name, content in (files or {}).items():
+            (part / name).write_bytes(content)
         os.rename(part, folder)
     except OSError as error:
         raise UserError(
