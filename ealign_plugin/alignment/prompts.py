@@ -164,6 +164,10 @@ class Wording:
         """A list of names, as the entity task answers and contexts show it."""
         return self.templates.separator.join(names)
 
+    def list_names(self, names: Iterable[str]) -> str:
+        """The names as a context shows them, behind their label."""
+        return f"{self.templates.names_label.strip()} {self.names(names)}.".lstrip()
+
     def fill(self, template: str, mark: str, text: str) -> Prompt:
         """Put a text into a template, where the mark stands.
 

@@ -1,4 +1,4 @@
-"""A place in a stream of shards."""
+"""A position in a stream of shards."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 
 class StreamPosition(NamedTuple):
-    """Where a consumer stands after a sample.
+    """Where a reader of the stream stands after a sample; checkpoints store its values in this order.
 
     Args:
         epoch: The epoch.
-        first: First shard of the window, in this consumer's order.
-        offset: Samples of the shuffled window that lie behind.
-        read: Samples of the epoch that lie behind, those of others among them.
-        seen: Samples that this consumer has decoded or skipped since the training began.
-        bad: Those that it skipped.
+        first_shard: First shard of the window, in this reader's order.
+        window_offset: Samples of the shuffled window that were passed.
+        epoch_samples: Samples of the epoch that were passed, those of other readers among them.
+        decoded: Samples that this reader has decoded or skipped since the training began.
+        skipped: Those that it skipped.
     """
 
     epoch: int = 0
-    first: int = 0
-    offset: int = 0
-    read: int = 0
-    seen: int = 0
-    bad: int = 0
+    first_shard: int = 0
+    window_offset: int = 0
+    epoch_samples: int = 0
+    decoded: int = 0
+    skipped: int = 0

@@ -1,38 +1,50 @@
-"""What a consumer of a stream needs to go on exactly."""
+"""What a reader of a stream needs to go on exactly."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from ealign_plugin.alignment.mixture import TASKS
+from ealign_plugin.alignment.tasks import BUILT_IN_TASKS
 from ealign_plugin.data.shards.position import StreamPosition
 
 
 @dataclass(frozen=True, slots=True)
-class ConsumerState:
-    """What a consumer needs to go on: its place, its next batch and what it owes to later ones.
+class ReaderState:
+    """What a reader of a stream (one worker of one rank) needs to go on exactly.
 
     Args:
-        place: After the last sample that it used; None at the very beginning.
+        position: After the last sample that it used; None at the very beginning.
         batch: Number of its next batch; None at the very beginning.
-        owed: Examples of each task that are owed to later batches (see `task_quota`).
+        carry_over: Task → examples that earlier batches could not hold (see `task_quota`).
         skip: Examples after that which were delivered, too: a loader's batch may end within the mixer's.
     """
 
-    place: StreamPosition | None = None
+    position: StreamPosition | None = None
     batch: int | None = None
-    owed: tuple[float, ...] = (0.0,) * len(TASKS)
+    carry_over: Mapping[str, float] = field(default_factory=dict)
     skip: int = 0
 
     def to_text(self) -> str:
-        """What stands under ``stream_state``."""
-        return json.dumps([self.place, self.batch, self.owed], separators=(",", ":"))
+        """What stands under ``stream_state``: ``[position, batch, carry-over]``.
+
+        The carry-over is a list for the three built-in tasks, as older checkpoints have it, and an object
+        where there are others.
+        """
+        carry: list[float] | dict[str, float]
+        if set(self.carry_over) <= set(BUILT_IN_TASKS):
+            carry = [self.carry_over.get(task, 0.0) for task in BUILT_IN_TASKS]
+        else:
+            carry = dict(self.carry_over)
+        return json.dumps([self.position, self.batch, carry], separators=(",", ":"))
 
     @classmethod
-    def from_text(cls, text: str, skip: int = 0) -> ConsumerState:
+    def from_text(cls, text: str, skip: int = 0) -> ReaderState:
         """Read what `to_text` wrote; empty text is the very beginning."""
         if not text:
             return cls(skip=skip)
-        place, batch, owed = json.loads(text)
-        return cls(StreamPosition(*place), batch, tuple(owed), skip)
+        position, batch, carry = json.loads(text)
+        if isinstance(carry, list):
+            carry = dict(zip(BUILT_IN_TASKS, carry, strict=True))
+        return cls(StreamPosition(*position), batch, carry, skip)
