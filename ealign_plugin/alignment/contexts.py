@@ -280,9 +280,7 @@ def refined(sample: NewsSample, budget: Budget, selection: Selection | None) -> 
 def supplemented(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
     """The selected sentences and names, and as much of the head as fits."""
     assert selection is not None
-    return compose(
-        sample, selection.sentences, budget, names=selection.entities, once=True, complete=True
-    )
+    return compose(sample, selection.sentences, budget, names=selection.entities, once=True, complete=True)
 
 
 @register_context("oracle", reads_caption=True)
@@ -328,9 +326,7 @@ def _first_names(names: Sequence[str], budget: Budget) -> str:
     return text
 
 
-def _fitted(
-    sample: NewsSample, wanted: Sequence[int], headline: str, names: str, budget: Budget
-) -> Context:
+def _fitted(sample: NewsSample, wanted: Sequence[int], headline: str, names: str, budget: Budget) -> Context:
     """The context of the first of the wanted sentences, as many as fit when they stand together."""
 
     def around(*texts: str) -> str:

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ealign_plugin.alignment.mixture import TASKS
+from ealign_plugin.alignment.tasks import TASKS
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.data.streams.batches import check_weights
 from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
@@ -461,7 +461,7 @@ def visits(mixer: TaskMixer, batches: int) -> int:
     total = 0.0
     for first, last in pairwise(bounds):
         recipe, owed, counted = mixer.recipe_at(first), dict.fromkeys(TASKS, 0.0), min(100, last - first)
-        gives = {"caption": 1, "entity": 1, "sentence": 2 * recipe.positives}
+        gives = {name: task.examples_at_once(recipe) for name, task in TASKS.items()}
         seen = 0
         for _ in range(counted):
             quota = task_quota(recipe, mixer.batch_size, owed)

@@ -21,7 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ealign_plugin.alignment.contexts import NEED_SELECTION, ORACLES, check_strategy
+from ealign_plugin.alignment.contexts import CONTEXTS, context_strategy
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.entities import NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
@@ -236,7 +236,7 @@ class NewsCaptioner:
         device = next(self.model.parameters()).device
         features = self.model.encode_images(torch.stack(list(images)).to(device))
         first = [FirstPass() for _ in samples]
-        if scores or strategy in NEED_SELECTION:
+        if scores or CONTEXTS[strategy].needs_selection:
             first = self._passes.select(features, samples)
         contexts = [
             self._passes.context(sample, strategy, one).text
@@ -257,9 +257,9 @@ class NewsCaptioner:
 
 def _usable(context: str) -> str:
     """The context itself, where it can be made without the reference caption."""
-    if context in ORACLES:
+    if context_strategy(context).reads_caption:
         raise UserError(
             f"context {context!r} reads the reference caption, which is known in an evaluation only; "
             "choose another, such as 'refined'"
         )
-    return check_strategy(context)
+    return context

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ealign_plugin.alignment.contexts import NEED_SELECTION
+from ealign_plugin.alignment.contexts import CONTEXTS
 from ealign_plugin.distributed import all_gather_object, rank
 from ealign_plugin.entities import NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
@@ -197,7 +197,7 @@ class Evaluator:
         """Add to the records what both passes give."""
         features = passes.model.encode_images(images)
         first = [FirstPass() for _ in samples]
-        if self.is_test or NEED_SELECTION & set(contexts):
+        if self.is_test or any(CONTEXTS[name].needs_selection for name in contexts):
             first = passes.select(features, samples)
             for record, one in zip(records, first, strict=True):
                 add_first_pass(record, one)

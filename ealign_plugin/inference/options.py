@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
-from ealign_plugin.alignment.contexts import NEED_SELECTION, check_strategy
+from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS, context_strategy
 from ealign_plugin.errors import UserError
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
@@ -34,7 +34,8 @@ class InferenceOptions:
         64
     """
 
-    context_words: int = option(500, "word budget of every context", least=1)
+    context_words: int = option(
+        DEFAULT_CONTEXT_WORDS, "word budget of every context, in training and at test", least=1)
     context_tokens: int | None = option(
         None, "budget in tokens of the language model instead; null: words count", least=1
     )
@@ -99,8 +100,8 @@ class EvaluationOptions:
             if not getattr(self, name) and not may_be_empty:
                 raise UserError(f"run.{name}: at least one context strategy was expected, found none")
             for strategy in getattr(self, name):
-                check_strategy(strategy)
-                if name == "caption_loss" and strategy in NEED_SELECTION:
+                found = context_strategy(strategy)
+                if name == "caption_loss" and found.needs_selection:
                     raise UserError(f"run.caption_loss: {strategy!r} needs pass 1; choose another context")
         check_figure(self.agg_metric, self.chosen_metrics())
         get_protocol(self.protocol)

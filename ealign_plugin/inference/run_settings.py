@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ealign_plugin.alignment.contexts import ORACLES
+from ealign_plugin.alignment.contexts import CONTEXTS
 from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.entities import DEFAULT_NER
@@ -55,7 +55,8 @@ def settings_of_config(
     if image_processor is None:
         raise UserError(f"{where}: datasets.{name}.vis_processor.eval: missing, expected the image processor")
     texts = first.get("text_processor") or {}
-    usable = [context for context in run["contexts"] or () if context not in ORACLES]
+    known = [context for context in run["contexts"] or () if context in CONTEXTS]
+    usable = [context for context in known if not CONTEXTS[context].reads_caption]
     return CaptioningSettings(
         model=config["model"],
         templates=_templates(datasets, where),

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ealign_plugin.alignment.contexts import NEED_SELECTION, ORACLES, Context, build_context
+from ealign_plugin.alignment.contexts import Context, build_context, context_budget
 from ealign_plugin.alignment.prompts import Prompt, Wording
-from ealign_plugin.alignment.selection import Selection, count_words, select_entities, select_sentences
+from ealign_plugin.alignment.selection import Selection, select_entities, select_sentences
 from ealign_plugin.inference.options import InferenceOptions
 from ealign_plugin.inference.protocols import CaptioningModel
 from ealign_plugin.news import NewsSample
@@ -91,17 +91,16 @@ class TwoPasses:
         Raises:
             UserError: as `build_context`.
         """
-        tokens = self.options.context_tokens
         return build_context(
             self.wording.sample(sample),
             strategy,
-            words=self.options.context_words if tokens is None else tokens,
-            selection=first.selection if first else None,
-            names_label=self.wording.templates.names_label,
-            separator=self.wording.templates.separator,
-            length=count_words if tokens is None else self._count_tokens,
-            # The head of an article is read as it stands; what was selected is read once.
-            once=strategy in NEED_SELECTION or strategy in ORACLES,
+            context_budget(
+                self.wording,
+                words=self.options.context_words,
+                tokens=self.options.context_tokens,
+                count_tokens=self._count_tokens,
+            ),
+            first.selection if first else None,
         )
 
     def captions(self, features: Tensor, contexts: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder
 from omegaconf import OmegaConf
 from upath import UPath
 
+from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Templates, Wording
 from ealign_plugin.data.shards.index import ShardIndex
@@ -70,6 +71,8 @@ class NewsBuilder(BaseDatasetBuilder):
             batch_size=values["batch_size"] or run.get("batch_size_train", 32),
             seed=values["seed"] if values["seed"] is not None else run.get("seed", 0),
             phases=values["phases"],
+            context_words=run.get("context_words", DEFAULT_CONTEXT_WORDS),
+            context_tokens=run.get("context_tokens"),
         )
 
     def _text_processor(self, values: Mapping[str, Any]) -> Callable[[str], str]:

@@ -35,7 +35,7 @@ quiet()
 from omegaconf import OmegaConf  # noqa: E402
 from train_step import SHAPES, build  # noqa: E402  the file beside this one
 
-from ealign_plugin.alignment.contexts import build_context
+from ealign_plugin.alignment.contexts import Budget, build_context
 from ealign_plugin.alignment.selection import Selection, select_sentences  # noqa: E402
 from ealign_plugin.models import InstructBlip  # noqa: E402  it imports LAVIS
 from ealign_plugin.models.batching import Tokens, pad  # noqa: E402
@@ -196,7 +196,7 @@ def context_of(sample: NewsSample, scores: Tensor) -> tuple[tuple[int, ...], str
     texts = [sentence.text for sentence in sample.sentences]
     likely = (scores[:, 0] - scores[:, 1]).tolist()
     chosen = select_sentences(likely, threshold=None, top_k=BEST, texts=texts)
-    return chosen, build_context(sample, "supplemented", words=CONTEXT, selection=Selection(chosen)).text
+    return chosen, build_context(sample, "supplemented", Budget(CONTEXT), Selection(chosen)).text
 
 
 def run(way: Way, images: Tensor, samples: list[NewsSample], *, write: bool = True) -> None:

@@ -8,13 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.alignment.contexts import (
-    NEED_SELECTION,
-    STRATEGIES,
+    CONTEXTS,
+    Budget,
     Context,
     build_context,
-    check_strategy,
+    compose,
+    context_budget,
+    context_strategy,
+    register_context,
 )
-from ealign_plugin.alignment.selection import Selection, oracle, shared_entities
+from ealign_plugin.alignment.prompts import Templates, Wording
+from ealign_plugin.alignment.selection import Selection, oracle, shared_entities, unrepeated
 from ealign_plugin.entities import entity_key, entity_keys, fold
 from ealign_plugin.errors import UserError
 from tests.alignment.articles import ARTICLES, STORM, article
@@ -22,11 +26,22 @@ from tests.alignment.articles import ARTICLES, STORM, article
 steady = settings(derandomize=True, deadline=None)
 
 CHOSEN = Selection((2, 4), ("Ana Ruiz", "OSLO"))
+STRATEGIES = list(CONTEXTS)
+SELECTING = [name for name, strategy in CONTEXTS.items() if strategy.needs_selection]
+READ_ONCE = [
+    name for name, strategy in CONTEXTS.items() if strategy.needs_selection or strategy.reads_caption
+]
 BUDGETED = [strategy for strategy in STRATEGIES if strategy not in ("none", "full")]
 
 
+def budget(words, length=None, **templates):
+    """A budget of words, or of what another function counts; names are listed as the templates say."""
+    wording = Wording(Templates(**templates))
+    return context_budget(wording, words=words, tokens=words if length else None, count_tokens=length)
+
+
 def context(strategy, words, selection=CHOSEN, sample=STORM, **options):
-    return build_context(sample, strategy, words=words, selection=selection, **options)
+    return build_context(sample, strategy, budget(words, **options), selection)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +116,18 @@ def test_an_article_of_one_sentence(strategy):
     assert context(strategy, 10, Selection((0,)), one) == Context("Rain fell.", (0,))
 
 
-def test_repeated_sentences_are_read_where_they_were_selected():
+def test_a_repeated_sentence_is_read_where_it_was_selected():
     twice = article("[Oslo/GPE]", "[Oslo/GPE].", "Rain.", "[Oslo/GPE].")
-    assert context("refined", 10, Selection((0, 2)), twice) == Context("Oslo. Oslo.", (0, 2))
-    assert context("supplemented", 10, Selection((2,)), twice) == Context("Oslo. Rain. Oslo.", (0, 1, 2))
+    assert context("refined", 10, Selection((2,)), twice) == Context("Oslo.", (2,))
+    assert context("supplemented", 10, Selection((2,)), twice) == Context("Rain. Oslo.", (1, 2))
 
 
 # Whatever the article
+
+
+def first_of_each(sample, indexes):
+    """The sentences without those that repeat another."""
+    return tuple(unrepeated(indexes, lambda index: sample.sentences[index].text))
 
 
 @st.composite
@@ -127,7 +147,7 @@ LABELS = st.sampled_from(["", "Names:", "These names may help: "])
 
 def read(question, strategy, words, **options):
     sample, selection = question
-    return build_context(sample, strategy, words=words, selection=selection, **options)
+    return build_context(sample, strategy, budget(words, **options), selection)
 
 
 @steady
@@ -160,7 +180,7 @@ def test_an_article_with_a_sentence_gives_something_to_read(question, strategy, 
 @steady
 @given(questions(), WORDS)
 def test_refined_reads_only_what_was_selected_the_first_of_it(question, words):
-    chosen = question[1].sentences
+    chosen = first_of_each(question[0], question[1].sentences)
     made = read(question, "refined", words)
     assert made.sentences == chosen[: len(made.sentences)] or not chosen
 
@@ -179,7 +199,9 @@ def test_supplemented_shows_the_first_names_in_half_of_the_budget(question, word
 @given(questions())
 def test_with_room_for_all_supplemented_is_the_article_and_the_names(question):
     made = read(question, "supplemented", 1000)
-    assert made.sentences == tuple(range(len(question[0].sentences)))
+    texts = [fold(sentence.text) for sentence in question[0].sentences]
+    assert sorted(texts[index] for index in made.sentences) == sorted(set(texts))
+    assert set(first_of_each(question[0], question[1].sentences)) <= set(made.sentences)
     assert all(name in made.text for name in question[1].entities)
 
 
@@ -198,7 +220,7 @@ def test_with_room_for_all_no_context_shows_more_of_the_captions_names_than_the_
 @given(questions(), WORDS)
 def test_the_oracle_needs_no_selection(question, words):
     sample = question[0]
-    assert read(question, "oracle", words) == build_context(sample, "oracle", words=words)
+    assert read(question, "oracle", words) == build_context(sample, "oracle", budget(words))
     if chosen := oracle(sample).sentences:
         assert set(read(question, "oracle", words).sentences) <= set(chosen)
 
@@ -319,28 +341,30 @@ def test_names_by_another_measure():
     assert context("supplemented", 30, length=letters).text == "Ana Ruiz’s talk began."
 
 
-# Repeated sentences, once
+# Repeated sentences: once where sentences are selected, as it stands where the article is read
 
 
 @pytest.mark.parametrize(
     ("strategy", "words", "text", "sentences"),
     [
-        ("full", 1, "Oslo. Rain fell.", (0, 1)),
-        ("head", 9, "Oslo. Rain fell.", (0, 1)),
+        ("full", 1, "Oslo. Rain fell. OSLO.", (0, 1, 2)),
+        ("head", 9, "Oslo. Rain fell. OSLO.", (0, 1, 2)),
         ("refined", 9, "Oslo.", (0,)),
         ("supplemented", 9, "Oslo. Rain fell.", (0, 1)),
         ("oracle_sentences", 9, "Oslo.", (0,)),
-        ("around_image", 9, "Oslo. Rain fell.", (0, 1)),
+        ("around_image", 9, "Oslo. Rain fell. OSLO.", (0, 1, 2)),
+        ("oracle", 9, "Oslo. Names: Oslo.", (0,)),
+        ("oracle_entities", 9, "Oslo. Rain fell. Names: Oslo.", (0, 1)),
     ],
 )
-def test_a_repeated_sentence_is_read_once(strategy, words, text, sentences):
+def test_a_sentence_that_the_article_repeats(strategy, words, text, sentences):
     sample = replace(article("[Oslo/GPE]", "[Oslo/GPE].", "Rain fell.", "[OSLO/GPE]."), image_position=0)
-    assert context(strategy, words, Selection((0, 2)), sample, once=True) == Context(text, sentences)
+    assert context(strategy, words, Selection((0, 2)), sample) == Context(text, sentences)
 
 
 def test_a_selected_sentence_is_not_read_again_with_the_head():
     twice = article("[Oslo/GPE]", "[Oslo/GPE].", "Rain fell.", "[OSLO/GPE].")
-    made = context("supplemented", 9, Selection((2,)), twice, once=True)
+    made = context("supplemented", 9, Selection((2,)), twice)
     assert made == Context("Rain fell. OSLO.", (1, 2))
 
 
@@ -348,8 +372,8 @@ def test_a_selected_sentence_is_not_read_again_with_the_head():
 
 
 @pytest.mark.parametrize("strategy", [strategy for strategy in STRATEGIES if strategy != "none"])
-@pytest.mark.parametrize("budget", [600, 9_000, 100_000])
-def test_the_sentences_of_a_long_article_are_measured_a_few_times_at_most(strategy, budget):
+@pytest.mark.parametrize("words", [600, 9_000, 100_000])
+def test_the_sentences_of_a_long_article_are_measured_a_few_times_at_most(strategy, words):
     text = [[f"[Oslo/GPE] sentence {i}.", "Rain."] for i in range(1500)]
     sample = pages(*text, headline="Storm", position=700)
     measured = 0
@@ -359,14 +383,7 @@ def test_the_sentences_of_a_long_article_are_measured_a_few_times_at_most(strate
         measured += len(text)
         return len(text.split())
 
-    made = build_context(
-        sample,
-        strategy,
-        words=budget,
-        selection=Selection(tuple(range(0, 3000, 2))),
-        length=length,
-        once=True,
-    )
+    made = build_context(sample, strategy, Budget(words, length), Selection(tuple(range(0, 3000, 2))))
     assert made.sentences
     assert measured <= 4 * sum(map(len, sample.paragraphs))
 
@@ -408,18 +425,18 @@ MEASURES = st.sampled_from([letters, tokens, lambda text: len(text.split())])
 
 
 @steady
-@given(placed(), st.sampled_from(BUDGETED), st.integers(1, 120), MEASURES, st.booleans())
-def test_no_budget_is_exceeded_by_any_measure(question, strategy, words, length, once):
-    made = read(question, strategy, words, length=length, once=once)
+@given(placed(), st.sampled_from(BUDGETED), st.integers(1, 120), MEASURES)
+def test_no_budget_is_exceeded_by_any_measure(question, strategy, words, length):
+    made = read(question, strategy, words, length=length)
     assert length(made.text) <= words
-    assert made == read(question, strategy, words, length=length, once=once)
+    assert made == read(question, strategy, words, length=length)
 
 
 @steady
-@given(placed(), st.sampled_from(BUDGETED), st.integers(1, 120), MEASURES, st.booleans())
-def test_what_is_read_is_the_articles_in_order_and_whole(question, strategy, words, length, once):
+@given(placed(), st.sampled_from(BUDGETED), st.integers(1, 120), MEASURES)
+def test_what_is_read_is_the_articles_in_order_and_whole(question, strategy, words, length):
     sample = question[0]
-    made = read(question, strategy, words, length=length, once=once, names_label="<")
+    made = read(question, strategy, words, length=length, names_label="<")
     assert list(made.sentences) == sorted(set(made.sentences))
     texts = [sample.sentences[index].text for index in made.sentences]
     text = made.text.partition("<")[0].strip()
@@ -428,7 +445,7 @@ def test_what_is_read_is_the_articles_in_order_and_whole(question, strategy, wor
     if text not in whole:  # one sentence, too long for what the names or the headline leave
         assert len(texts) == 1 and any(long.startswith(text) for long in whole)
         assert length(made.text.replace(text, max(whole, key=len))) > words
-    if once:
+    if strategy in READ_ONCE:
         assert len({fold(text) for text in texts}) == len(texts)
 
 
@@ -456,7 +473,7 @@ def test_around_the_photo_nothing_nearer_is_left_out(question, words):
 @given(placed(), WORDS)
 def test_the_oracles_halves_together_are_no_more_than_the_oracle(question, words):
     sample = question[0]
-    positive = oracle(sample).sentences
+    positive = first_of_each(sample, oracle(sample).sentences)
     sentences = read(question, "oracle_sentences", words).sentences
     assert sentences == positive[: len(sentences)] or not positive
     assert "Names:" not in read(question, "oracle_sentences", words).text
@@ -467,22 +484,58 @@ def test_the_oracles_halves_together_are_no_more_than_the_oracle(question, words
 # Errors
 
 
-@pytest.mark.parametrize("strategy", sorted(NEED_SELECTION))
+@pytest.mark.parametrize("strategy", SELECTING)
 def test_a_missing_selection(strategy):
     with pytest.raises(UserError, match=f"context '{strategy}' needs a selection from pass 1"):
-        build_context(STORM, strategy, words=10)
+        build_context(STORM, strategy, Budget(10))
 
 
 def test_an_unknown_strategy():
     with pytest.raises(UserError, match="context strategy 'heads' is unknown; choose from none, head, full"):
-        build_context(STORM, "heads", words=10)
-    assert check_strategy("head") == "head"
+        build_context(STORM, "heads", Budget(10))
+    assert context_strategy("head") is CONTEXTS["head"]
 
 
-@pytest.mark.parametrize("strategy", BUDGETED)
 @pytest.mark.parametrize("words", [0, -3])
-def test_a_budget_of_no_words(strategy, words):
-    with pytest.raises(
-        UserError, match=f"context '{strategy}': a budget of at least 1 word .* found {words}"
-    ):
-        context(strategy, words)
+def test_a_budget_of_no_words(words):
+    with pytest.raises(UserError, match=f"^context: a budget of at least 1 was expected, found {words}$"):
+        Budget(words)
+
+
+def test_a_budget_of_tokens_needs_their_counter():
+    with pytest.raises(ValueError, match="needs count_tokens"):
+        context_budget(Wording(), tokens=9)
+    assert context_budget(Wording(), words=3, tokens=9, count_tokens=len).fits("123456789")
+
+
+# Strategies of other packages
+
+
+def test_another_package_adds_a_strategy():
+    @register_context("test_last")
+    def last(sample, budget, selection):
+        """The last sentences."""
+        assert selection is None
+        return compose(sample, range(len(sample.sentences))[::-1], budget)
+
+    assert context("test_last", 5) == Context("OSLO slept. Kai Moe won.", (4, 5))
+    assert CONTEXTS["test_last"].__doc__ == "The last sentences."
+    assert not CONTEXTS["test_last"].needs_selection and not CONTEXTS["test_last"].reads_caption
+
+
+def test_a_strategy_that_selects_gets_each_sentence_once():
+    twice = article("[Oslo/GPE]", "[Oslo/GPE].", "Rain.", "[OSLO/GPE].")
+
+    @register_context("test_second", needs_selection=True)
+    def second(sample, budget, selection):
+        return Context(" ".join(sample.sentences[i].text for i in selection.sentences), selection.sentences)
+
+    assert context("test_second", 9, Selection((0, 1, 2)), twice) == Context("Oslo. Rain.", (0, 1))
+    with pytest.raises(UserError, match="context 'test_second' needs a selection from pass 1"):
+        build_context(twice, "test_second", Budget(9))
+
+
+def test_a_name_that_another_function_holds_is_refused():
+    with pytest.raises(UserError, match="context strategy 'head': registered by ealign_plugin"):
+        register_context("head")(lambda sample, budget, selection: Context(""))
+    assert context("head", 4) == Context("It rained on Monday.", (0,))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ealign_plugin.alignment.contexts import build_context
+from ealign_plugin.alignment.contexts import build_context, context_budget
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Templates, Wording, fold_white_space
 from ealign_plugin.alignment.selection import parse_entities
-from ealign_plugin.alignment.tasks import examples
+from ealign_plugin.alignment.tasks import TASKS, Example
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity, NewsSample, Sentence
 from tests.alignment.articles import ARTICLES, STORM, article
@@ -41,6 +41,14 @@ def wordings() -> st.SearchStrategy[Wording]:
         names_label=st.sampled_from(["Names:", "", " Who:\n"]),
     )
     return st.builds(Wording, templates, st.sampled_from([fold_white_space, str.lower, str.upper, str]))
+
+
+def examples(
+    sample: NewsSample, task: str, mixture: TaskMixture, wording: Wording, seed: int = 1, words: int = 20
+) -> list[Example]:
+    """The training examples of a sample, as the stream makes them."""
+    budget = context_budget(wording, words=words)
+    return TASKS[task].examples(wording.sample(sample), mixture, wording, budget, random.Random(1))
 
 
 TEXTS = st.text("ab \n\tÄ.{}\\$", max_size=12)
@@ -104,25 +112,25 @@ def test_names_that_are_divided_by_line_breaks_stay_names():
     """Learnt was "Ana Ruiz Oslo" as one name: the text processor folded the separator."""
     wording = Wording(Templates(separator="\n"))
     sample = article("[Ana Ruiz/PERSON] in [Oslo/GPE].", "[Ana  Ruiz/PERSON] left [Oslo/GPE].", "Rain.")
-    mixture = TaskMixture(contexts={"oracle": 1}, words=40)
-    (entity,) = examples(wording.sample(sample), "entity", mixture, wording, random.Random(1))
+    mixture = TaskMixture(contexts={"oracle": 1})
+    (entity,) = examples(sample, "entity", mixture, wording, words=40)
     assert entity.target == "Ana Ruiz\nOslo"
     assert parse_entities(entity.target, wording.templates.separator) == ("Ana Ruiz", "Oslo")
-    (caption,) = examples(wording.sample(sample), "caption", mixture, wording, random.Random(1))
+    (caption,) = examples(sample, "caption", mixture, wording, words=40)
     assert "Ana Ruiz left Oslo. Names: Ana Ruiz\nOslo. Write the caption" in caption.instruction
 
 
 def test_line_breaks_of_a_template_are_learnt():
     wording = Wording(replace(TEMPLATES, caption="Read\n\n{context}\n\nWrite:"))
-    mixture = TaskMixture(words=20, miss=0, extra=0)
-    (made,) = examples(wording.sample(STORM), "caption", mixture, wording, random.Random(1))
+    mixture = TaskMixture(miss=0, extra=0)
+    (made,) = examples(STORM, "caption", mixture, wording)
     assert made.instruction == "Read\n\nAna Ruiz’s talk began. OSLO slept.\n\nWrite:"
 
 
 def test_a_text_processor_acts_on_all_texts_of_the_data_and_on_nothing_else():
     wording = Wording(TEMPLATES, str.lower)
-    rng, mixture = random.Random(2), TaskMixture(words=20, miss=0, extra=0, contexts={"oracle": 1})
-    made = [e for task in mixture.tasks for e in examples(wording.sample(STORM), task, mixture, wording, rng)]
+    mixture = TaskMixture(miss=0, extra=0, contexts={"oracle": 1})
+    made = [e for task in mixture.tasks for e in examples(STORM, task, mixture, wording)]
     assert [(e.instruction, e.target) for e in made if e.task != "sentence"] == [
         (
             "Read ana ruiz’s talk began. oslo slept. Names: monday; ana ruiz; oslo. Write:",
@@ -158,21 +166,15 @@ def test_a_sample_is_processed_and_keeps_its_sentences():
     made = Wording(text_processor=lambda text: fold_white_space(text).strip("…")).sample(sample)
     assert (made.caption, made.headline, made.paragraphs) == ("A b", "C d", ("E f. ",))
     assert [sentence.text for sentence in made.sentences] == ["E f.", ""]
-    assert build_context(made, "full", words=9).text == "E f."
+    assert build_context(made, "full", context_budget(Wording(), words=9)).text == "E f."
 
 
 @given(ARTICLES, wordings(), st.sampled_from(["head", "full", "none", "oracle"]), st.integers(1, 40))
 def test_training_asks_what_the_test_asks(sample, wording, strategy, words):
     """The instruction of a training example, from the parts that pass 2 calls."""
-    mixture = TaskMixture(contexts={strategy: 1}, words=words)
-    (made,) = examples(wording.sample(sample), "caption", mixture, wording, random.Random(1))
-    read = build_context(
-        wording.sample(sample),
-        strategy,
-        words=words,
-        names_label=wording.templates.names_label,
-        separator=wording.templates.separator,
-    )
+    mixture = TaskMixture(contexts={strategy: 1})
+    (made,) = examples(sample, "caption", mixture, wording, words=words)
+    read = build_context(wording.sample(sample), strategy, context_budget(wording, words=words))
     assert (made.instruction, made.question) == wording.caption(read.text)
     assert made.target == wording.text(sample.caption)
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ealign_plugin.alignment.contexts import STRATEGIES, build_context
-from ealign_plugin.alignment.mixture import TASKS, TaskMixture
+from ealign_plugin.alignment.contexts import CONTEXTS, Budget, build_context
+from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Templates, Wording
 from ealign_plugin.alignment.selection import parse_entities, sentence_labels, shared_entities
-from ealign_plugin.alignment.tasks import Example, examples
+from ealign_plugin.alignment.tasks import BUILT_IN_TASKS, TASKS, AlignmentTask, Example, register_task
 from ealign_plugin.entities import entity_keys
 from ealign_plugin.errors import UserError
 from tests.alignment.articles import ARTICLES, STORM, article
@@ -24,8 +24,8 @@ EXACT = {"miss": 0, "extra": 0}  # selections without mistakes
 SEEDS = st.integers(0, 10_000)
 
 
-def visit(sample, task, seed=0, **recipe):
-    return examples(sample, task, TaskMixture(**recipe), WORDING, random.Random(seed))
+def visit(sample, task, seed=0, words=100, **recipe):
+    return TASKS[task].examples(sample, TaskMixture(**recipe), WORDING, Budget(words), random.Random(seed))
 
 
 def sentence_asked(example):
@@ -69,7 +69,7 @@ def test_an_entity_example_without_names():
     assert example.target == "none"
 
 
-@given(ARTICLES, SEEDS, st.sampled_from(STRATEGIES), st.integers(1, 40))
+@given(ARTICLES, SEEDS, st.sampled_from(list(CONTEXTS)), st.integers(1, 40))
 def test_names_to_list_are_in_the_caption_and_in_the_text(sample, seed, strategy, words):
     (example,) = visit(sample, "entity", seed, entity_contexts={strategy: 1}, words=words)
     names = parse_entities(example.target, TEMPLATES.separator)
@@ -80,14 +80,17 @@ def test_names_to_list_are_in_the_caption_and_in_the_text(sample, seed, strategy
 @given(ARTICLES)
 def test_the_head_is_asked_for_all_names_of_its_sentences(sample):
     (example,) = visit(sample, "entity", entity_contexts={"head": 1}, words=30)
-    seen = build_context(sample, "head", words=30).sentences
+    seen = build_context(sample, "head", Budget(30)).sentences
     assert parse_entities(example.target, "; ") == shared_entities(sample, seen)
 
 
 def test_contexts_are_drawn_by_their_shares():
     rng = random.Random(3)
     recipe = TaskMixture(contexts={"none": 3, "full": 1, "head": 0})
-    drawn = Counter(examples(STORM, "caption", recipe, WORDING, rng)[0].instruction for _ in range(400))
+    task = TASKS["caption"]
+    drawn = Counter(
+        task.examples(STORM, recipe, WORDING, Budget(100), rng)[0].instruction for _ in range(400)
+    )
     assert len(drawn) == 2
     assert drawn["Read Write:"] / 400 == pytest.approx(3 / 4, abs=0.06)
 
@@ -175,7 +178,7 @@ def test_an_article_without_positives_or_negatives_gives_no_pairs(sentences):
     assert visit(article("[Oslo/GPE] on [Monday/DATE]", *sentences), "sentence") == []
 
 
-@given(ARTICLES, SEEDS, st.sampled_from(TASKS))
+@given(ARTICLES, SEEDS, st.sampled_from(BUILT_IN_TASKS))
 def test_equal_seeds_give_equal_examples(sample, seed, task):
     assert visit(sample, task, seed) == visit(sample, task, seed)
 
@@ -215,12 +218,12 @@ def test_shares_that_cannot_be_drawn_from(name, shares, message):
     assert str(caught.value).startswith(f"recipe.{name}: {message}".replace("{'KEY'", f"{{'{known}'"))
 
 
-@pytest.mark.parametrize("name", ["words", "positives"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "10", None])
-def test_numbers_of_things(name, value):
-    with pytest.raises(UserError, match=rf"^recipe.{name}: a whole number of at least 1 .* found {value!r}$"):
-        TaskMixture(**{name: value})
-    assert getattr(TaskMixture(**{name: 1}), name) == 1
+def test_the_number_of_positives(value):
+    message = rf"^recipe.positives: a whole number of at least 1 .* found {value!r}$"
+    with pytest.raises(UserError, match=message):
+        TaskMixture(positives=value)
+    assert TaskMixture(positives=1).positives == 1
 
 
 @pytest.mark.parametrize("name", ["caption_positive", "any_negative", "miss", "extra"])
@@ -234,10 +237,10 @@ def test_probabilities(name, value):
 
 
 def test_a_phase_changes_some_values_and_leaves_the_recipe_as_it_was():
-    recipe = TaskMixture(words=80)
+    recipe = TaskMixture(positives=3)
     first = recipe.changed({"tasks": {"caption": 1}, "contexts": {"none": 1}})
-    assert (first.tasks, first.contexts, first.words) == ({"caption": 1}, {"none": 1}, 80)
-    assert recipe == TaskMixture(words=80)
+    assert (first.tasks, first.contexts, first.positives) == ({"caption": 1}, {"none": 1}, 3)
+    assert recipe == TaskMixture(positives=3)
 
 
 def test_an_empty_mapping_in_a_config_means_as_it_was():
@@ -255,10 +258,64 @@ def test_an_empty_mapping_in_a_config_means_as_it_was():
             {"tasks": {"captions": 1}},
             "recipe.tasks: 'captions' is unknown; choose from caption, sentence, entity",
         ),
-        ({"words": 0}, "recipe.words: a whole number of at least 1 was expected, found 0"),
+        ({"positives": 0}, "recipe.positives: a whole number of at least 1 was expected, found 0"),
+        (
+            {"words": 80},
+            "recipe.words: there is no such key any more; set run.context_words (or run.context_tokens)",
+        ),
     ],
 )
 def test_a_change_is_checked_like_the_recipe(changes, message):
     with pytest.raises(UserError) as caught:
         TaskMixture().changed(changes)
     assert str(caught.value).startswith(message)
+
+
+def test_the_identity_is_that_of_checkpoints_before_the_budget_was_one_key():
+    made = TaskMixture().identity(80)
+    assert list(made) == [
+        "tasks",
+        "contexts",
+        "entity_contexts",
+        "words",
+        "positives",
+        "caption_positive",
+        "any_negative",
+        "miss",
+        "extra",
+    ]
+    assert made["words"] == 80 and made["tasks"] == {"caption": 1.0, "sentence": 2.0, "entity": 0.3}
+
+
+# Tasks at test, and those of other packages
+
+
+def test_names_are_asked_parsed_and_scored():
+    task = TASKS["entity"]
+    assert task.ask(STORM, WORDING, Budget(4)) == WORDING.entity("It rained on Monday.")
+    answers = [task.parse(answer, WORDING) for answer in ("Ana Ruiz; Bo Lind; Monday", "none")]
+    assert answers == [("Ana Ruiz", "Bo Lind", "Monday"), ()]
+    figures = task.score([STORM, STORM], answers)
+    assert figures == {"precision": pytest.approx(2 / 3), "recall": pytest.approx(2 / 6)}
+    assert task.score([], []) == {"precision": None, "recall": None}
+
+
+def test_another_package_adds_a_task():
+    @register_task
+    class Weather(AlignmentTask):
+        """Does it rain?"""
+
+        name = "test_weather"
+
+        def examples(self, sample, options, wording, budget, rng):
+            return [self.example(wording.fill("Rain? {context}", "{context}", sample.headline), "no")]
+
+    mixture = TaskMixture(tasks={"caption": 1, "test_weather": 2})
+    assert mixture.tasks["test_weather"] == 2
+    task = TASKS["test_weather"]
+    assert visit(STORM, "test_weather") == [Example("test_weather", "Rain?", "Rain?", "no")]
+    assert task.ask(STORM, WORDING, Budget(9)) is None
+    assert (task.parse(" yes ", WORDING), task.score([STORM], ["yes"])) == ("yes", {})
+    assert "test_weather" not in TaskMixture().tasks  # not mixed in before a config names it
+    with pytest.raises(UserError, match="'alignment' is unknown; choose from caption, .*test_weather"):
+        TaskMixture(tasks={"alignment": 1})

@@ -24,6 +24,10 @@ from ealign_plugin.alignment.tasks.caption import CaptionTask
 from ealign_plugin.alignment.tasks.entity import EntityTask
 from ealign_plugin.alignment.tasks.sentence import SentenceTask
 
+# In this order: the random draws of a sample follow it.
+for _task in (CaptionTask, SentenceTask, EntityTask):
+    register_task(_task)
+
 BUILT_IN_TASKS = (CaptionTask.name, SentenceTask.name, EntityTask.name)
 """Tasks of this package; the two passes ask them, see `ealign_plugin.inference`."""
 

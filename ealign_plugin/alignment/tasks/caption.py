@@ -11,12 +11,10 @@ from ealign_plugin.alignment.tasks.base import (
     Example,
     TaskOptions,
     draw_context,
-    register_task,
 )
 from ealign_plugin.news import NewsSample
 
 
-@register_task
 class CaptionTask(AlignmentTask):
     """Write the caption of the photo, from a part of its article."""
 

@@ -13,13 +13,11 @@ from ealign_plugin.alignment.tasks.base import (
     Example,
     TaskOptions,
     draw_context,
-    register_task,
 )
 from ealign_plugin.entities import entity_key
 from ealign_plugin.news import NewsSample
 
 
-@register_task
 class EntityTask(AlignmentTask):
     """List the names of the article that belong to the photo."""
 

@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from ealign_plugin.alignment.contexts import Budget
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.selection import sentence_labels
-from ealign_plugin.alignment.tasks.base import AlignmentTask, Example, TaskOptions, register_task
+from ealign_plugin.alignment.tasks.base import AlignmentTask, Example, TaskOptions
 from ealign_plugin.entities import VISUAL_LABELS, entity_key, entity_keys
 from ealign_plugin.news import Entity, NewsSample
 
 
-@register_task
 class SentenceTask(AlignmentTask):
     """Judge whether a sentence of the article is about the photo."""
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class StreamPosition(NamedTuple):
-    """Where a reader of the stream stands after a sample; checkpoints store its values in this order.
+    """Where a consumer of the stream stands after a sample; checkpoints store its values in this order.
 
     Args:
         epoch: The epoch.
-        first_shard: First shard of the window, in this reader's order.
+        first_shard: First shard of the window, in this consumer's order.
         window_offset: Samples of the shuffled window that were passed.
-        epoch_samples: Samples of the epoch that were passed, those of other readers among them.
-        decoded: Samples that this reader has decoded or skipped since the training began.
+        epoch_samples: Samples of the epoch that were passed, those of other consumers among them.
+        decoded: Samples that this consumer has decoded or skipped since the training began.
         skipped: Those that it skipped.
     """
 

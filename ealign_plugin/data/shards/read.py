@@ -24,12 +24,12 @@ ImageProcessor = Callable[[Image.Image], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class RawSample:
-    """A sample's bytes as they stand in a shard, and the place after it in the training stream."""
+    """A sample's bytes as they stand in a shard, and the position after it in the training stream."""
 
     key: str
     image: bytes
     record: bytes
-    place: StreamPosition = StreamPosition()
+    position: StreamPosition = StreamPosition()
 
 
 def decode(raw: RawSample, image_processor: ImageProcessor) -> tuple[NewsSample, Tensor]:

@@ -35,7 +35,7 @@ Batch = dict[str, Any]
 
 @dataclass
 class StreamState:
-    """Where one process's stream of one data set stands, told by the batches that it was given.
+    """Where one process's stream of one data set stands, as the batches tell that came out of it.
 
     Args:
         workers: Worker processes of its DataLoader; 1 where the main process itself reads.
@@ -52,20 +52,20 @@ class StreamState:
         if "stream_state" in batch:
             worker = self.delivered % self.workers
             text, behind = self.consumers.get(worker, ("", 0))
-            for told in batch["stream_state"]:
-                text, behind = (told, 0) if told else (text, behind + 1)
+            for state in batch["stream_state"]:
+                text, behind = (state, 0) if state else (text, behind + 1)
             self.consumers[worker] = text, behind
         self.delivered += 1
         return {name: values for name, values in batch.items() if name != "stream_state"}
 
     def resume(self, stream: TrainingStream) -> None:
         """Let the stream go on from here."""
-        states = {worker: ConsumerState.from_text(*told) for worker, told in self.consumers.items()}
+        states = {worker: ConsumerState.from_text(*state) for worker, state in self.consumers.items()}
         stream.resume(self.delivered, states)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` is the inverse."""
-        consumers = {str(worker): told for worker, told in self.consumers.items()}
+        consumers = {str(worker): state for worker, state in self.consumers.items()}
         return {"delivered": self.delivered, "consumers": consumers}
 
     @classmethod
@@ -78,8 +78,8 @@ class StreamState:
     def next_epoch(cls, records: Sequence[Mapping[str, Any]], workers: int) -> StreamState:
         """The beginning of the epoch after the furthest of all processes' `to_json`."""
         texts = [text for record in records for text, _ in record["consumers"].values()]
-        places = [state.place for text in texts if (state := ConsumerState.from_text(text))]
-        epoch = max((place.epoch + 1 for place in places if place), default=0)
+        positions = [state.position for text in texts if (state := ConsumerState.from_text(text))]
+        epoch = max((position.epoch + 1 for position in positions if position), default=0)
         delivered = max(record["delivered"] for record in records)
         consumers = {}
         for worker in range(workers):
@@ -162,13 +162,14 @@ class TrainingBatches:
         now = json.loads(json.dumps(self._identity()))
         moved = []
         for key, before, found in _differences(records[0]["identity"], now):
-            told = f"{key}: {_short(before)} when the checkpoint was saved, {_short(found)} now"
+            values = f"{_short(before)} when the checkpoint was saved, {_short(found)} now"
+            change = f"{_config_key(key)}: {values}"
             if key not in ("processes", "run.num_workers"):
                 raise UserError(
-                    f"{told}; the training data go on where they stood only if it is the same: set it back, "
-                    "or start anew from the weights (model.load_finetuned and model.finetuned)"
+                    f"{change}; the training data go on where they stood only if it is the same: set it "
+                    "back, or start anew from the weights (model.load_finetuned and model.finetuned)"
                 )
-            moved.append(told)
+            moved.append(change)
         if moved and rank == 0:
             logging.warning("%s: the training data go on with their next epoch", "; ".join(moved))
         for name, state in self._states.items():
@@ -236,6 +237,11 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, An
         yield key, ", ".join(before), ", ".join(now)
     elif before != now:
         yield key, before, now
+
+
+def _config_key(key: str) -> str:
+    """The key of the config; checkpoints keep the budget under the name that it had once."""
+    return "run.context_words" if key.endswith(".recipe.words") else key
 
 
 def _short(value: Any) -> str:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ealign_plugin.alignment.mixture import TASKS, TaskMixture
+from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS, Budget, context_budget
+from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
-from ealign_plugin.alignment.tasks import Example, examples
+from ealign_plugin.alignment.tasks import BUILT_IN_TASKS, TASKS, Example
 from ealign_plugin.data.shards.read import RawSample
 from ealign_plugin.data.streams.order import this_worker
 from ealign_plugin.data.streams.position import ConsumerState
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
+from ealign_plugin.validation import is_number_between
 
 
 @dataclass
 class TaskMixer:
     """Decoded samples → examples, so that every batch holds the recipe's mix.
 
-    A visit to a sample gives what the batch still lacks of each task, so its photo is used by several
-    examples of a batch, which share ``key`` and ``image``.
+    A sample gives what the batch still lacks of each task, so its photo is used by several examples of a
+    batch, which share ``key`` and ``image``.
 
     Args:
         recipe: Which examples to make.
@@ -33,6 +36,10 @@ class TaskMixer:
         seed: Seed of all choices.
         phases: Changes of the recipe over the training: ``{"until": batch, **changes}``, in order; the
             recipe itself holds after the last.
+        context_words: Budget of the contexts in words (``run.context_words``).
+        context_tokens: Budget in the model's tokens instead (``run.context_tokens``); needs
+            ``count_tokens``.
+        count_tokens: Text → number of the model's tokens.
 
     Raises:
         UserError: the batch cannot hold the mix, or the phases are not in order.
@@ -43,6 +50,9 @@ class TaskMixer:
     batch_size: int
     seed: int = 0
     phases: Sequence[Mapping[str, Any]] = ()
+    context_words: int = DEFAULT_CONTEXT_WORDS
+    context_tokens: int | None = None
+    count_tokens: Callable[[str], int] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -56,12 +66,32 @@ class TaskMixer:
                     f"phases: 'until' must be a batch after {before}, found {until!r} in {dict(phase)}"
                 )
             self._recipes.append((until, self.recipe.changed(change)))
+        for name in ("context_words", "context_tokens"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or not is_number_between(value, 1)):
+                raise UserError(f"run.{name}: a whole number of at least 1 was expected, found {value!r}")
+        named = set(BUILT_IN_TASKS)
         for _, recipe in [*self._recipes, (0, self.recipe)]:
             _check_batch(recipe, self.batch_size)
+            named |= set(recipe.tasks)
+        self._tasks = [task for task in TASKS if task in named]
 
     def recipe_at(self, batch: int) -> TaskMixture:
         """The recipe that holds for the batch with this number."""
         return next((recipe for until, recipe in self._recipes if batch < until), self.recipe)
+
+    def budget(self) -> Budget:
+        """The budget of the contexts.
+
+        Raises:
+            ValueError: it counts tokens, and there is no counter yet.
+        """
+        return context_budget(
+            self.wording,
+            words=self.context_words,
+            tokens=self.context_tokens,
+            count_tokens=self.count_tokens,
+        )
 
     def __call__(self, stream: Iterable[tuple[RawSample, NewsSample, Tensor]]) -> Iterator[dict[str, Any]]:
         return self.mix(stream, *this_worker())
@@ -80,25 +110,27 @@ class TaskMixer:
         """
         start = start or ConsumerState()
         number = worker if start.batch is None else start.batch
-        owed = dict(zip(TASKS, start.owed, strict=True))
+        carry_over = {task: start.carry_over.get(task, 0.0) for task in self._tasks}
+        budget = self.budget()
         samples = iter(stream)
         while True:
             recipe = self.recipe_at(number)
-            quota = task_quota(recipe, self.batch_size, owed)
+            quota = task_quota(recipe, self.batch_size, carry_over)
             idle = 0
             while any(quota.values()):
                 raw, sample, image = next(samples)
                 sample = self.wording.sample(sample)
-                rng = random.Random(f"{self.seed}/{number}/{raw.place.epoch}/{raw.key}")
+                rng = random.Random(f"{self.seed}/{number}/{raw.position.epoch}/{raw.key}")
                 made = 0
-                for task in TASKS:
+                for task in self._tasks:
                     if quota[task] > 0:
-                        for example in examples(sample, task, recipe, self.wording, rng)[: quota[task]]:
+                        found = TASKS[task].examples(sample, recipe, self.wording, budget, rng)
+                        for example in found[: quota[task]]:
                             quota[task] -= 1
                             made += 1
                             item = self._item(example, image, raw.key)
                             if not any(quota.values()):
-                                state = ConsumerState(raw.place, number + workers, tuple(owed.values()))
+                                state = ConsumerState(raw.position, number + workers, dict(carry_over))
                                 item["stream_state"] = state.to_text()
                             yield item
                 idle = 0 if made else idle + 1
@@ -122,38 +154,49 @@ class TaskMixer:
 
 
 def _check_batch(recipe: TaskMixture, batch_size: int) -> None:
-    """Sentences come in whole visits: as many positives as negatives of one article."""
-    tasks = {task for task, share in recipe.tasks.items() if share > 0}
-    visit = 2 * recipe.positives
-    if "sentence" in tasks and not 2 <= visit <= batch_size:
+    """Refuse a batch that cannot hold the examples that come together, as pairs of sentences do."""
+    tasks = [task for task, share in recipe.tasks.items() if share > 0]
+    together = {task: TASKS[task].examples_at_once(recipe) for task in tasks}
+    for task, count in together.items():
+        if count > batch_size:
+            raise UserError(
+                f"a batch of {batch_size} examples cannot hold the {count} examples of the task {task} that "
+                f"come together (recipe.positives {recipe.positives}); change run.batch_size_train or "
+                "recipe.positives"
+            )
+    if all(count > 1 for count in together.values()) and batch_size % math.gcd(*together.values()):
         raise UserError(
-            f"a batch of {batch_size} examples cannot hold the {visit} sentences of one visit "
-            f"(recipe.positives {recipe.positives}); change run.batch_size_train or recipe.positives"
-        )
-    if tasks == {"sentence"} and batch_size % visit:
-        raise UserError(
-            f"a batch of {batch_size} sentences is no multiple of the {visit} of one visit "
-            f"(recipe.positives {recipe.positives}); change run.batch_size_train or give another task a share"
+            f"a batch of {batch_size} examples is no multiple of the {math.gcd(*together.values())} examples "
+            f"of the task {' and '.join(tasks)} that come together (recipe.positives {recipe.positives}); "
+            "change run.batch_size_train or give another task a share"
         )
 
 
-def task_quota(recipe: TaskMixture, batch_size: int, owed: dict[str, float]) -> dict[str, int]:
-    """How many examples of each task the next batch holds; what does not divide is owed to later batches.
+def task_quota(recipe: TaskMixture, batch_size: int, carry_over: dict[str, float]) -> dict[str, int]:
+    """How many examples of each task the next batch holds; what does not divide is left to later batches.
 
-    Sentences come in whole visits, the largest of the other tasks fills what is left.
+    Tasks whose examples come together get whole multiples, the largest of the other tasks fills what is
+    left.
+
+    Args:
+        recipe: The shares.
+        batch_size: Examples in the batch.
+        carry_over: Task → examples that earlier batches could not hold; changed to what this one leaves.
     """
+    tasks = list(carry_over)
     total = sum(recipe.tasks.values())
-    share = {task: recipe.tasks.get(task, 0.0) / total for task in TASKS}
-    quota = dict.fromkeys(TASKS, 0)
+    share = {task: recipe.tasks.get(task, 0.0) / total for task in tasks}
+    together = {task: TASKS[task].examples_at_once(recipe) for task in tasks}
+    quota = dict.fromkeys(tasks, 0)
     left = batch_size
-    filler = max(TASKS, key=lambda task: (share[task] > 0 and task != "sentence", share[task]))
-    # Sentences first, because they cannot make do with a small rest of the batch.
-    for task in sorted(TASKS, key=lambda task: (task == filler, task != "sentence")):
-        # At most one batch is owed: what can never be paid must not grow into the next phase.
-        owed[task] = min(owed[task] + share[task] * batch_size, 2 * batch_size)
-        unit = 2 * recipe.positives if task == "sentence" else 1
-        count = left if task == filler else min(int(owed[task] / unit + 1e-9) * unit, left // unit * unit)
-        quota[task] = max(0, count)
-        owed[task] -= quota[task]
+    filler = max(tasks, key=lambda task: (share[task] > 0 and together[task] == 1, share[task]))
+    # Pairs first, because they cannot make do with a small rest of the batch.
+    for task in sorted(tasks, key=lambda task: (task == filler, together[task] == 1)):
+        # At most one batch is carried over: what never finds room must not grow into the next phase.
+        carry_over[task] = min(carry_over[task] + share[task] * batch_size, 2 * batch_size)
+        unit = together[task]
+        room = min(int(carry_over[task] / unit + 1e-9) * unit, left // unit * unit)
+        quota[task] = max(0, left if task == filler else room)
+        carry_over[task] -= quota[task]
         left -= quota[task]
     return quota

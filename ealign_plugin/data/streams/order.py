@@ -21,8 +21,8 @@ class ShuffledSamples(IterableDataset):
         shards: The shards of the split.
         seed: Seed of the order.
         window: Shards that are held in memory and shuffled together.
-        rank: This process, of
-        world_size: so many.
+        rank: Number of this process.
+        world_size: So many processes train.
     """
 
     def __init__(
@@ -35,33 +35,33 @@ class ShuffledSamples(IterableDataset):
         return self.read(*this_worker())
 
     def read(self, worker: int, workers: int, after: StreamPosition | None = None) -> Iterator[RawSample]:
-        """The samples of one of this rank's workers, those after a place; no earlier window is opened.
+        """The samples of one of this rank's workers, those after a position; no earlier window is opened.
 
         Raises:
             UserError: a shard cannot be read, or there are fewer samples than consumers.
         """
         consumer, consumers = self.rank * workers + worker, self.world_size * workers
-        own_shards = len(self.shards) >= consumers
+        divided = len(self.shards) >= consumers
         epoch, start, offset, read, *_ = after or StreamPosition()
-        given = after is not None  # in this epoch
+        any_read = after is not None  # in this epoch
         while True:
             order = random.Random(f"{self.seed}/{epoch}").sample(self.shards, len(self.shards))
-            mine = order[consumer::consumers] if own_shards else order
+            mine = order[consumer::consumers] if divided else order
             for first in range(start, len(mine), self.window):
                 held = [raw for shard in mine[first : first + self.window] for raw in read_shard(shard)]
                 random.Random(f"{self.seed}/{epoch}/{first}").shuffle(held)
                 for at in range(offset, len(held)):
                     read += 1
-                    if own_shards or (read - 1) % consumers == consumer:
-                        given = True
-                        yield replace(held[at], place=StreamPosition(epoch, first, at + 1, read))
+                    if divided or (read - 1) % consumers == consumer:
+                        any_read = True
+                        yield replace(held[at], position=StreamPosition(epoch, first, at + 1, read))
                 offset = 0
-            if not given:
+            if not any_read:
                 raise UserError(
                     f"{read} samples in {len(self.shards)} shards are too few for {consumers} readers "
                     "(processes × run.num_workers); give more samples or lower run.num_workers"
                 )
-            epoch, start, read, given = epoch + 1, 0, 0, False
+            epoch, start, read, any_read = epoch + 1, 0, 0, False
 
 
 def this_worker() -> tuple[int, int]:

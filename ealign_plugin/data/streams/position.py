@@ -1,4 +1,4 @@
-"""What a reader of a stream needs to go on exactly."""
+"""What a consumer of a stream needs to go on exactly."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ealign_plugin.data.shards.position import StreamPosition
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderState:
-    """What a reader of a stream (one worker of one rank) needs to go on exactly.
+class ConsumerState:
+    """What a consumer of a stream, one worker of one rank, needs to go on exactly.
 
     Args:
         position: After the last sample that it used; None at the very beginning.
@@ -40,7 +40,7 @@ class ReaderState:
         return json.dumps([self.position, self.batch, carry], separators=(",", ":"))
 
     @classmethod
-    def from_text(cls, text: str, skip: int = 0) -> ReaderState:
+    def from_text(cls, text: str, skip: int = 0) -> ConsumerState:
         """Read what `to_text` wrote; empty text is the very beginning."""
         if not text:
             return cls(skip=skip)

@@ -8,10 +8,10 @@ disks and networks see long reads and the order is a pure function of seed and e
     decoded                           (NewsSample, image)
     mixed                             caption, sentence ×4, entity, caption, …
 
-A consumer is one worker of one rank. Where there are shards enough, each takes shards of its own;
+A consumer is one worker of one rank. Where there are shards enough, they are divided between the consumers;
 otherwise all read the same shards and take turns.
 
-The last example of a batch tells where its consumer stands (``stream_state``, some sixty characters, kept
+The last example of a batch holds where its consumer stands (``stream_state``, some sixty characters, kept
 by ``ealign_plugin.data.streams.batches``). From there the stream goes on exactly: the shards of one window
 are read again, nothing is decoded twice.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -61,12 +61,13 @@ class Decoder:
             except UserError as error:
                 self._skip(str(error))
                 continue
-            place = raw.place._replace(seen=self.seen, bad=self.skipped.total())
-            yield replace(raw, place=place), sample, image
+            position = raw.position._replace(decoded=self.seen, skipped=self.skipped.total())
+            yield replace(raw, position=position), sample, image
 
-    def resume(self, place: StreamPosition) -> None:
+    def resume(self, position: StreamPosition) -> None:
         """Go on counting from there."""
-        self.seen, self.skipped = place.seen, Counter({"before the training was resumed": place.bad})
+        self.seen = position.decoded
+        self.skipped = Counter({"before the training was resumed": position.skipped})
 
     def _skip(self, cause: str) -> None:
         # What all samples with this defect share: without the name before and the details behind.
@@ -102,14 +103,22 @@ class TrainingStream(wds.DataPipeline):
         """
         self._delivered, self._consumers = delivered, dict(consumers)
 
+    def count_tokens_with(self, counter: Callable[[str], int]) -> None:
+        """Measure contexts by this function where ``run.context_tokens`` is set; before the first example.
+
+        Args:
+            counter: Text → number of the model's tokens.
+        """
+        self.mixer.count_tokens = counter
+
     def iterator1(self) -> Iterator[dict[str, Any]]:
         """One endless pass."""
         worker, workers = this_worker()
         worker = (worker + self._delivered) % workers
         start = self._consumers.get(worker, ConsumerState())
-        if start.place:
-            self.decoder.resume(start.place)
-        samples = self.decoder(self.samples.read(worker, workers, start.place))
+        if start.position:
+            self.decoder.resume(start.position)
+        samples = self.decoder(self.samples.read(worker, workers, start.position))
         source = islice(self.mixer.mix(samples, worker, workers, start), start.skip, None)
         for stage in self.pipeline[3:]:
             source = self.invoke(stage, source)
@@ -125,9 +134,10 @@ class TrainingStream(wds.DataPipeline):
             "seed": self.mixer.seed,
             "batch_size": self.mixer.batch_size,
             "shuffle_shards": self.samples.window,
-            "recipe": asdict(self.mixer.recipe),
+            "recipe": self.mixer.recipe.identity(self.mixer.context_words),
             "phases": [dict(phase) for phase in self.mixer.phases],
             "templates": asdict(self.mixer.wording.templates),
+            **({"run.context_tokens": tokens} if (tokens := self.mixer.context_tokens) else {}),
         }
 
 

@@ -36,9 +36,7 @@ from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.data.streams.training import TrainingStream, training_stream
 from ealign_plugin.errors import UserError
 
-MIX = TaskMixture(
-    tasks={"caption": 1, "sentence": 2, "entity": 0.3}, words=20
-)  # something is owed to later batches
+MIX = TaskMixture(tasks={"caption": 1, "sentence": 2, "entity": 0.3})  # something is left to later batches
 PHASES = [{"until": 5, "tasks": {"caption": 1}}]
 TEXTS = ("key", "task", "instruction", "question", "target")
 
@@ -48,8 +46,10 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image.resize((2, 2)))).permute(2, 0, 1).float()
 
 
-def training(shards, *, recipe=MIX, seed=1, batch_size=8, phases=PHASES, **options) -> TrainingStream:
-    mixer = TaskMixer(recipe, Wording(), batch_size, seed=seed, phases=phases)
+def training(
+    shards, *, recipe=MIX, seed=1, batch_size=8, phases=PHASES, context_words=20, **options
+) -> TrainingStream:
+    mixer = TaskMixer(recipe, Wording(), batch_size, seed=seed, phases=phases, context_words=context_words)
     return training_stream(shards, mixer, **{"image_processor": to_tensor, "window": 2, **options})
 
 
@@ -253,7 +253,7 @@ def test_the_states_are_taken_out_of_the_batch(index):
         ({"batch_size": 4}, "datasets.news.batch_size: 8 when .*, 4 now"),
         ({"window": 3}, "datasets.news.shuffle_shards: 2 when .*, 3 now"),
         ({"phases": ()}, r"datasets.news.phases: \[\{.*\}\] when .*, \[\] now"),
-        ({"recipe": MIX.changed({"words": 21})}, "datasets.news.recipe.words: 20 when .*, 21 now"),
+        ({"context_words": 21}, "run.context_words: 20 when .*, 21 now"),
         (
             {"recipe": MIX.changed({"tasks": {"sentence": 2, "caption": 1, "entity": 0.3}})},
             "datasets.news.recipe.tasks: caption, sentence, entity when .*, sentence, caption, entity now",

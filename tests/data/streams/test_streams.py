@@ -21,20 +21,24 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
-from ealign_plugin.alignment.mixture import TASKS, TaskMixture
+from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.alignment.tasks import BUILT_IN_TASKS as TASKS
+from ealign_plugin.alignment.tasks import AlignmentTask, register_task
 from ealign_plugin.data.shards import read as stream
 from ealign_plugin.data.shards.index import Shard
+from ealign_plugin.data.shards.position import StreamPosition
 from ealign_plugin.data.shards.read import RawSample, decode, read_shard
 from ealign_plugin.data.streams import order
 from ealign_plugin.data.streams.evaluation import EvaluationSamples
 from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
 from ealign_plugin.data.streams.order import ShuffledSamples
+from ealign_plugin.data.streams.position import ConsumerState
 from ealign_plugin.data.streams.training import Decoder, training_stream
 from ealign_plugin.errors import UserError
 from ealign_plugin.images import open_image
 
-MIX = TaskMixture(tasks={"caption": 1, "sentence": 2, "entity": 1}, words=20)
+MIX = TaskMixture(tasks={"caption": 1, "sentence": 2, "entity": 1})
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -43,7 +47,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def training(shards, **changes):
-    values = {"recipe": MIX, "wording": Wording(), "batch_size": 8, "seed": 1, **changes}
+    values = {"recipe": MIX, "wording": Wording(), "batch_size": 8, "seed": 1, "context_words": 20, **changes}
     of_mixer = {field.name for field in dataclasses.fields(TaskMixer)}
     mixer = TaskMixer(**{name: value for name, value in values.items() if name in of_mixer})
     rest = {name: value for name, value in values.items() if name not in of_mixer}
@@ -66,11 +70,11 @@ def epochs(shards, count: int, **options) -> list[list[str]]:
     """Keys that one consumer reads, epoch by epoch."""
     read: list[list[str]] = []
     for raw in ShuffledSamples(shards, **options):
-        if raw.place.epoch == count:
+        if raw.position.epoch == count:
             return read
-        if raw.place.epoch == len(read):
+        if raw.position.epoch == len(read):
             read.append([])
-        read[raw.place.epoch].append(raw.key)
+        read[raw.position.epoch].append(raw.key)
 
 
 def be_worker(monkeypatch, number: int, of: int) -> None:
@@ -247,10 +251,10 @@ def around_the_data(wording: Wording, task: str) -> tuple[str, str]:
     ("changes", "message"),
     [
         ({"batch_size": 0}, "at least 1 example was expected, found 0"),
-        ({"batch_size": 3}, "3 examples cannot hold the 4 sentences of one visit"),
+        ({"batch_size": 3}, "3 examples cannot hold the 4 examples of the task sentence that come together"),
         (
             {"batch_size": 6, "recipe": TaskMixture(tasks={"sentence": 1})},
-            "no multiple of the 4 of one visit",
+            "no multiple of the 4 examples of the task sentence that come together",
         ),
         ({"phases": [{"tasks": {"caption": 1}}]}, "'until' must be a batch after 0, found None"),
         ({"phases": [{"until": "soon"}]}, "'until' must be a batch after 0, found 'soon'"),
@@ -270,6 +274,62 @@ def test_samples_without_any_example_of_a_task_end_in_an_error(news):
     mixer = TaskMixer(TaskMixture(tasks={"sentence": 1}), Wording(), batch_size=4)
     with pytest.raises(UserError, match="no example of the task sentence; check the data"):
         next(mixer(endless))
+
+
+# ------------------------------------------------------------------------- tasks and budgets of other kinds
+
+
+def weather() -> type[AlignmentTask]:
+    @register_task
+    class Weather(AlignmentTask):
+        """A task of another package."""
+
+        name = "stream_weather"
+
+        def examples(self, sample, options, wording, budget, rng):
+            return [self.example(wording.fill("Rain? {context}", "{context}", sample.headline), "no")]
+
+    return Weather
+
+
+def test_a_task_of_another_package_is_mixed_in_and_goes_on_where_it_stood(index):
+    weather()
+    recipe = TaskMixture(tasks={"caption": 1, "stream_weather": 0.7})
+    items = take(40, training(index.shards["train"], recipe=recipe))
+    assert Counter(item["task"] for item in items) == {"caption": 24, "stream_weather": 16}
+    state = ConsumerState.from_text(items[15]["stream_state"])
+    assert state.carry_over["stream_weather"] == pytest.approx(16 * 0.7 / 1.7 - 6)
+    again = training(index.shards["train"], recipe=recipe)
+    again.resume(2, {0: state})
+    assert text_of(take(24, again)) == text_of(items[16:])
+
+
+def test_a_state_of_an_older_version_is_read():
+    state = ConsumerState.from_text("[[1,4,3,30,33,2],17,[0.5,1.0,0.25]]")
+    assert state.position == StreamPosition(1, 4, 3, 30, 33, 2) and state.batch == 17
+    assert state.carry_over == {"caption": 0.5, "sentence": 1.0, "entity": 0.25}
+    assert state.to_text() == "[[1,4,3,30,33,2],17,[0.5,1.0,0.25]]"
+
+
+def test_contexts_may_be_counted_in_tokens(index):
+    stream = training(index.shards["train"], context_words=20, context_tokens=30)
+    stream.count_tokens_with(len)  # a token is a letter
+    start, end = around_the_data(Wording(), "caption")
+    contexts = [
+        item["instruction"].removeprefix(start).removesuffix(end)
+        for item in take(16, stream)
+        if item["task"] == "caption"
+    ]
+    assert contexts and all(0 < len(context) <= 30 for context in contexts)
+    with pytest.raises(ValueError, match="needs count_tokens"):
+        take(1, training(index.shards["train"], context_tokens=30))
+
+
+@pytest.mark.parametrize("name", ["context_words", "context_tokens"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "10"])
+def test_a_budget_is_a_whole_number(name, value):
+    with pytest.raises(UserError, match=f"^run.{name}: a whole number of at least 1 was expected"):
+        training((), **{name: value})
 
 
 # ---------------------------------------------------------------------------------------- quotas of a batch
