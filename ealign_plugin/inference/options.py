@@ -35,7 +35,8 @@ class InferenceOptions:
     """
 
     context_words: int = option(
-        DEFAULT_CONTEXT_WORDS, "word budget of every context, in training and at test", least=1)
+        DEFAULT_CONTEXT_WORDS, "word budget of every context, in training and at test", least=1
+    )
     context_tokens: int | None = option(
         None, "budget in tokens of the language model instead; null: words count", least=1
     )
