@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import Any
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -40,8 +41,7 @@ def open_image(
                 )
             if size is not None and image is not content:
                 image.draft("RGB", (size, size))
-            with _cut_off_is_an_error():
-                image.load()
+            _load_whole(image)
             if image is content:
                 image = image.copy()
             with suppress(Exception):  # a broken EXIF block makes no broken picture
@@ -67,14 +67,70 @@ def _opened(
     return Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"))
 
 
-@contextmanager
-def _cut_off_is_an_error() -> Iterator[None]:
-    """LAVIS tells Pillow, for the whole process, to fill cut-off pictures up with grey."""
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+def _load_whole(image: Image.Image) -> None:
+    """Decode a picture; one that is cut off or broken is an error, whatever LOAD_TRUNCATED_IMAGES says.
+
+    LAVIS has Pillow fill such pictures up with grey, by a global that other threads read at the same time:
+    it is left alone. Instead this picture's file refuses to be read behind its end, and its decoder raises
+    what it would report. Written for
+    Pillow 13 (10 and later have the same), whose attributes ``tile``, ``fp`` and ``png`` of an open picture are used.
+
+    Raises:
+        OSError: the picture is cut off or broken.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
+        image.load()  # it is decoded already
+        return
+    image.tile = [(_STRICT.get(tile[0], tile[0]), *tile[1:]) for tile in image.tile]
+    file = image.fp
+    guarded: Any = _WholeFile(file)
+    image.fp = guarded
+    chunks = getattr(image, "png", None)  # a PNG's chunks are read by an object of its own
+    if chunks is not None:
+        chunks.fp = guarded
     try:
-        yield
+        image.load()
     finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
+        if image.fp is guarded:
+            image.fp = file
+
+
+class _WholeFile:
+    """A file whose end is an error: a decoder that reads on needs more than there is."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        if not content and size:
+            raise OSError("the file is cut off")
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _StrictDecoder:
+    """One of Pillow's decoders, which raises an error where Pillow's would report its code."""
+
+    def __init__(self, codec: str, mode: str, *args: Any) -> None:
+        self._decoder = getattr(Image.core, f"{codec}_decoder")(mode, *args)
+
+    def decode(self, content: bytes) -> tuple[int, int]:
+        consumed, code = self._decoder.decode(content)
+        if consumed < 0 and code < 0:
+            raise OSError(f"its data are broken, decoder error {code}")
+        return consumed, code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+
+# Names beside Pillow's own: pictures that others open are decoded as ever.
+_STRICT = {codec: f"ealign_strict_{codec}" for codec in ("jpeg", "zip", "gif", "raw", "packbits")}
+for _codec, _name in _STRICT.items():
+    Image.register_decoder(_name, partial(_StrictDecoder, _codec))  # type: ignore[arg-type]
 
 
 def normalised(content: bytes, name: str, *, short_side: int | None = None, quality: int = 90) -> bytes:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.images import open_image
@@ -133,3 +135,83 @@ def test_broken_files_are_user_errors_whatever_pillow_raises(content, data):
         assert open_image(bytes(broken[: data.draw(st.integers(0, len(broken)))]), "x").mode == "RGB"
     except UserError as error:
         assert str(error).startswith("x: ")
+
+
+# Cut-off pictures, where LAVIS has Pillow fill them up
+
+
+NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8))
+PICTURES = {format: encoded(NOISE, format) for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")}
+
+
+@pytest.fixture(params=[False, True], ids=["strict", "as LAVIS sets it"])
+def truncated_allowed(request, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("format", PICTURES)
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_cut_off_picture_is_an_error(format, share, truncated_allowed):
+    content = PICTURES[format]
+    with pytest.raises(UserError, match="^x: "):
+        open_image(content[: int(len(content) * share)], "x")
+    assert open_image(content, "x").size == (160, 120)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is truncated_allowed
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_cut_off_picture_that_is_open_already_is_an_error(format, truncated_allowed):
+    content = PICTURES[format]
+    with (
+        Image.open(io.BytesIO(content[: len(content) // 2])) as image,
+        pytest.raises(UserError, match="^x: "),
+    ):
+        open_image(image, "x")
+    with Image.open(io.BytesIO(content)) as image:
+        assert open_image(image, "x").size == (160, 120)
+
+
+def test_broken_data_are_an_error(truncated_allowed):
+    broken = bytearray(PICTURES["PNG"])
+    start = broken.index(b"IDAT") + 4
+    broken[start : start + 2] = b"\xff\xff"  # no zlib data
+    length = int.from_bytes(broken[start - 8 : start - 4], "big")
+    broken[start + length : start + length + 4] = zlib.crc32(broken[start - 4 : start + length]).to_bytes(
+        4, "big"
+    )
+    with pytest.raises(UserError, match="^x: the picture cannot be read"):
+        open_image(bytes(broken), "x")
+
+
+def test_eight_threads_see_cut_off_pictures_and_change_nothing(monkeypatch):
+    """Half of them read cut-off pictures; meanwhile others rely on the global that LAVIS has set."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole = PICTURES["JPEG"]
+    pixels = open_image(whole, "x").tobytes()
+    start = threading.Barrier(8)
+
+    def work(number: int) -> list[bool]:
+        start.wait()
+        right = []
+        for _ in range(40):
+            if number % 2:
+                right.append(open_image(whole, "x").tobytes() == pixels)
+            else:
+                with pytest.raises(UserError, match="cut off"):
+                    open_image(whole[: len(whole) // 2], "x")
+            right.append(ImageFile.LOAD_TRUNCATED_IMAGES is True)
+            with Image.open(io.BytesIO(whole[: len(whole) // 2])) as image:
+                image.load()  # another data set's picture: filled up, as LAVIS wants it
+        return right
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(all(right) for right in threads.map(work, range(8)))
+
+
+def test_what_is_used_of_pillow_is_still_there():
+    """`images.py` relies on these; Pillow does not promise them."""
+    for codec in ("jpeg", "zip", "gif", "raw", "packbits"):
+        assert callable(getattr(Image.core, f"{codec}_decoder"))
+    with Image.open(io.BytesIO(PICTURES["PNG"])) as image:
+        assert image.tile[0][0] == "zip" and image.png.fp is image.fp

@@ -16,7 +16,7 @@ from upath import UPath
 
 from ealign_plugin.data.prepare.plan import Part
 from ealign_plugin.data.readers import READERS
-from ealign_plugin.data.readers.source import Found, Skipped
+from ealign_plugin.data.readers.source import ReadSample, Skipped
 from ealign_plugin.data.shards.write import write_shard
 from ealign_plugin.entities import DEFAULT_NER, load_ner
 from ealign_plugin.errors import UserError
@@ -151,7 +151,7 @@ class ShardMaker:
         with ThreadPoolExecutor(_REMOTE_READERS) as pool:  # a network's answer takes longer than a picture
             return iter(list(pool.map(self._photo, part.items)))
 
-    def _photo(self, item: Found) -> bytes | Skipped:
+    def _photo(self, item: ReadSample) -> bytes | Skipped:
         key = item.sample.key
         try:
             size = item.image.stat().st_size

@@ -26,7 +26,7 @@ from ealign_plugin.data.prepare.annotate import PROGRESS, Job, Result, report_pa
 from ealign_plugin.data.prepare.engines import ENGINES
 from ealign_plugin.data.prepare.plan import Part, plan
 from ealign_plugin.data.readers import READERS
-from ealign_plugin.data.readers.source import Found, Skipped, Source
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
 from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.data.shards.write import write_index
 from ealign_plugin.entities import load_ner
@@ -87,7 +87,7 @@ def prepare(
     return _finish(out, job, ner, tally)
 
 
-def _records(job: Job, source: Source) -> Iterator[Found | Skipped]:
+def _records(job: Job, source: Source) -> Iterator[ReadSample | Skipped]:
     for number, item in enumerate(READERS[job.source].read(source), 1):
         yield item
         if number == job.limit:
@@ -140,7 +140,7 @@ class _Tally:
         self.rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
 
     def parts(
-        self, records: Iterable[Found | Skipped], samples_per_shard: int, max_characters: int
+        self, records: Iterable[ReadSample | Skipped], samples_per_shard: int, max_characters: int
     ) -> Iterator[Part]:
         for item in plan(records, samples_per_shard=samples_per_shard, max_characters=max_characters):
             if isinstance(item, Skipped):

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ealign_plugin.data.readers.source import Found, Skipped
+from ealign_plugin.data.readers.source import ReadSample, Skipped
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import SPLITS
 
@@ -35,11 +35,11 @@ class Part:
 
     name: str
     split: str
-    items: tuple[Found, ...]
+    items: tuple[ReadSample, ...]
 
 
 def plan(
-    items: Iterable[Found | Skipped], *, samples_per_shard: int, max_characters: int = 1_000_000
+    items: Iterable[ReadSample | Skipped], *, samples_per_shard: int, max_characters: int = 1_000_000
 ) -> Iterator[Part | Skipped]:
     """Lay out the shards, lazily; whatever cannot stand in a shard comes out as `Skipped`.
 
@@ -53,7 +53,7 @@ def plan(
     """
     if samples_per_shard < 1:
         raise UserError(f"--samples-per-shard: at least 1 was expected, found {samples_per_shard}")
-    waiting: dict[str, list[Found]] = {split: [] for split in SPLITS}
+    waiting: dict[str, list[ReadSample]] = {split: [] for split in SPLITS}
     numbers = dict.fromkeys(SPLITS, 0)
     seen: set[int] = set()
 
@@ -84,14 +84,14 @@ def plan(
             yield close(split)
 
 
-def _same_article(one: Found, other: Found) -> bool:
+def _same_article(one: ReadSample, other: ReadSample) -> bool:
     return (one.sample.article_id, one.sample.paragraphs) == (
         other.sample.article_id,
         other.sample.paragraphs,
     )
 
 
-def _unusable(item: Found, max_characters: int) -> tuple[str, str] | None:
+def _unusable(item: ReadSample, max_characters: int) -> tuple[str, str] | None:
     """Cause and detail, where the sample's text cannot stand in a shard."""
     sample = item.sample
     if not _KEY.fullmatch(sample.key):

@@ -22,12 +22,12 @@ from ealign_plugin.data.readers import goodnews_mongo
 from ealign_plugin.data.readers.json_files import entries, existing, first_folder, one_line, split_of, stem
 from ealign_plugin.data.readers.source import (
     BadRecord,
-    Found,
+    ReadSample,
     Skipped,
     Source,
-    found_or_skipped,
     get,
     paragraphs,
+    read_or_skip,
 )
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
@@ -38,7 +38,7 @@ ARTICLES = ("captioning_dataset.json", "article_caption.json")
 SPLIT_FILES = ("img_splits.json", "news_dataset.json")
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of a folder with the JSON files, of its ``captioning_dataset.json``, or of the MongoDB dump.
 
     A folder with both is read as JSON.
@@ -99,7 +99,7 @@ def _splits(source: Source, folder: UPath) -> dict[str, Any]:
 
 def _photos(
     source: Source, splits: Mapping[str, Any], images: str, article_id: str, record: Any
-) -> Iterator[Found | Skipped]:
+) -> Iterator[ReadSample | Skipped]:
     try:
         captions = get(record, "images", dict)
     except BadRecord as error:
@@ -110,7 +110,7 @@ def _photos(
     def article() -> tuple[str, ...]:
         return paragraphs(get(record, "article", str))
 
-    def found(idx: str) -> Found:
+    def found(idx: str) -> ReadSample:
         key = f"{article_id}_{idx}"
         url = get(record, "article_url", str, default="")
         if not source.split and splits.get(key) is None:
@@ -125,10 +125,10 @@ def _photos(
             source="goodnews",
             extra={"url": url} if url else {},
         )
-        return Found(sample, source.image(f"{key}.jpg", images))
+        return ReadSample(sample, source.image(f"{key}.jpg", images))
 
     for idx in captions:
-        yield found_or_skipped(f"{article_id}_{idx}", partial(found, idx))
+        yield read_or_skip(f"{article_id}_{idx}", partial(found, idx))
 
 
 def _headline(record: Mapping[str, Any]) -> str:

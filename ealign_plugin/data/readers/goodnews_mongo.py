@@ -18,12 +18,12 @@ from typing import Any
 from ealign_plugin.data.readers.mongo import Document, documents, identifier, json_value, text_at
 from ealign_plugin.data.readers.source import (
     BadRecord,
-    Found,
+    ReadSample,
     Skipped,
     Source,
-    found_or_skipped,
     get,
     paragraphs,
+    read_or_skip,
 )
 from ealign_plugin.news import SPLITS, NewsSample
 
@@ -31,7 +31,7 @@ IMAGES = "images_processed"
 """Folder of the photos beside the dump, where the user names none."""
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of a dump (archive, folder or ``.bson`` file) or of a ``mongodb://`` URL.
 
     Raises:
@@ -55,7 +55,7 @@ def read(source: Source) -> Iterator[Found | Skipped]:
             yield from _photos(source, splits, item[1])
 
 
-def _photos(source: Source, splits: Mapping[str, str], record: Document) -> Iterator[Found | Skipped]:
+def _photos(source: Source, splits: Mapping[str, str], record: Document) -> Iterator[ReadSample | Skipped]:
     try:
         article_id = identifier(record)
         images = get(record, "images", dict)
@@ -66,7 +66,7 @@ def _photos(source: Source, splits: Mapping[str, str], record: Document) -> Iter
     article = paragraphs(text)
     url = text_at(record, "web_url") or text_at(record, "article_url")
 
-    def found(index: str) -> Found:
+    def found(index: str) -> ReadSample:
         key = f"{article_id}_{index}"
         sample = NewsSample(
             key=key,
@@ -78,10 +78,10 @@ def _photos(source: Source, splits: Mapping[str, str], record: Document) -> Iter
             source="goodnews",
             extra=_extra(record, index, url),
         )
-        return Found(sample, source.image(f"{key}.jpg", IMAGES))
+        return ReadSample(sample, source.image(f"{key}.jpg", IMAGES))
 
     for index in images:
-        yield found_or_skipped(f"{article_id}_{index}", partial(found, index))
+        yield read_or_skip(f"{article_id}_{index}", partial(found, index))
 
 
 def _headline_and_text(record: Document) -> tuple[str, str]:

@@ -36,7 +36,7 @@ from ealign_plugin.data.readers.json_files import (
     split_in_name,
     split_of,
 )
-from ealign_plugin.data.readers.source import BadRecord, Found, Skipped, Source, found_or_skipped, get
+from ealign_plugin.data.readers.source import BadRecord, ReadSample, Skipped, Source, get, read_or_skip
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
@@ -46,7 +46,7 @@ FIELDS = frozenset(
 """What becomes part of the sample; every other field is kept in ``extra``."""
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of a JSON Lines file, or of a folder with ``train.jsonl``, ``val.jsonl`` and ``test.jsonl``.
 
     A line that is no JSON, or no UTF-8, is skipped; an empty line is nothing.
@@ -64,7 +64,7 @@ def read(source: Source) -> Iterator[Found | Skipped]:
             except BadRecord as error:
                 yield Skipped(f"{path.name}, {where}", error.cause, f"{where}: {error.detail}")
             else:
-                yield found_or_skipped(key, partial(_found, source, split, key, record))
+                yield read_or_skip(key, partial(_found, source, split, key, record))
 
 
 def _lines(source: Source, path: UPath, span: tuple[float, float]) -> Iterator[tuple[int, bytes]]:
@@ -100,7 +100,7 @@ def _record(line: bytes) -> Any:
         raise BadRecord("line is no JSON", error.detail) from None
 
 
-def _found(source: Source, split: str | None, key: str, record: Any) -> Found:
+def _found(source: Source, split: str | None, key: str, record: Any) -> ReadSample:
     given = article_of(record, "article")
     article = tuple(filter(None, given))
     position = get(record, "image_position", int, default=None)
@@ -124,4 +124,4 @@ def _found(source: Source, split: str | None, key: str, record: Any) -> Found:
         source="jsonl",
         extra=extra,
     )
-    return Found(sample, source.image(get(record, "image", str), "."))
+    return ReadSample(sample, source.image(get(record, "image", str), "."))

@@ -30,12 +30,12 @@ from ealign_plugin.data.readers.json_files import (
 )
 from ealign_plugin.data.readers.source import (
     BadRecord,
-    Found,
+    ReadSample,
     Skipped,
     Source,
-    found_or_skipped,
     get,
     paragraphs,
+    read_or_skip,
 )
 from ealign_plugin.news import NewsSample
 
@@ -43,7 +43,7 @@ FIELDS = frozenset({"id", "image", "conversations", "article", "context", "headl
 """What becomes part of the sample; every other field is kept in ``extra``."""
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of a JSON file, or of a folder with ``train.json``, ``val.json`` and ``test.json``.
 
     Photos lie in ``images`` below the file's folder, or where it has none, in that folder. The split is
@@ -62,10 +62,10 @@ def read(source: Source) -> Iterator[Found | Skipped]:
                 yield Skipped(f"{path.name}, record {position + 1}", error.cause, error.detail)
             else:
                 told = name or file_split
-                yield found_or_skipped(key, partial(_found, source, images, told, key, record))
+                yield read_or_skip(key, partial(_found, source, images, told, key, record))
 
 
-def _found(source: Source, images: str, split: str | None, key: str, record: Any) -> Found:
+def _found(source: Source, images: str, split: str | None, key: str, record: Any) -> ReadSample:
     article = tuple(filter(None, _article(record)))
     article_id = identifier(record, "article_id", default=hash_of(article))
     sample = NewsSample(
@@ -78,7 +78,7 @@ def _found(source: Source, images: str, split: str | None, key: str, record: Any
         source="llava",
         extra={name: value for name, value in record.items() if name not in FIELDS},
     )
-    return Found(sample, source.image(get(record, "image", str), images))
+    return ReadSample(sample, source.image(get(record, "image", str), images))
 
 
 def _article(record: Any) -> tuple[str, ...]:

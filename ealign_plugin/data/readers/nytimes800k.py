@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from ealign_plugin.data.readers.mongo import Document, documents, identifier, json_value, text_at
-from ealign_plugin.data.readers.source import BadRecord, Found, Skipped, Source, found_or_skipped, get
+from ealign_plugin.data.readers.source import BadRecord, ReadSample, Skipped, Source, get, read_or_skip
 from ealign_plugin.news import NewsSample
 
 IMAGES = "images_processed"
@@ -32,7 +32,7 @@ IMAGES = "images_processed"
 SPLIT_NAMES = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of a dump (archive, folder or ``.bson`` file) or of a ``mongodb://`` URL.
 
     Raises:
@@ -54,7 +54,7 @@ class _Page:
     captions: tuple[tuple[int, Document], ...]
 
 
-def _photos(source: Source, record: Document) -> Iterator[Found | Skipped]:
+def _photos(source: Source, record: Document) -> Iterator[ReadSample | Skipped]:
     try:
         article_id = identifier(record)
         page = _page(get(record, "parsed_section", list))
@@ -63,7 +63,7 @@ def _photos(source: Source, record: Document) -> Iterator[Found | Skipped]:
         yield Skipped(str(record.get("_id")), error.cause, error.detail)
         return
 
-    def found(key: str, position: int, item: Document) -> Found:
+    def found(key: str, position: int, item: Document) -> ReadSample:
         sample = NewsSample(
             key=key,
             split=source.split or _split(record),
@@ -75,12 +75,12 @@ def _photos(source: Source, record: Document) -> Iterator[Found | Skipped]:
             source="nytimes800k",
             extra={**extra, **_source_entities(page, item)},
         )
-        return Found(sample, source.image(f"{_hash(item)}.jpg", IMAGES))
+        return ReadSample(sample, source.image(f"{_hash(item)}.jpg", IMAGES))
 
     for index, (position, item) in enumerate(page.captions):
         order = item.get("order")
         key = f"{article_id}_{order if isinstance(order, int) else index}"
-        yield found_or_skipped(key, partial(found, key, position, item))
+        yield read_or_skip(key, partial(found, key, position, item))
 
 
 def _page(section: Sequence[Any]) -> _Page:

@@ -1,6 +1,6 @@
 """What all readers share: where a data set lies, what a reader yields, how a bad record is told.
 
-A reader is a function ``read(source) -> Iterator[Found | Skipped]``. It yields lazily, in an order that
+A reader is a function ``read(source) -> Iterator[ReadSample | Skipped]``. It yields lazily, in an order that
 depends on the files alone, the photos of one article in a row. It never opens a photo. A record that it
 cannot use is a `Skipped`; a source that is wrong as a whole is a `UserError`.
 """
@@ -29,7 +29,7 @@ REMOTE_IMAGES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs", "hf
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadSample:
     """A sample without sentences and entities, and its photo's file (which need not exist)."""
 
     sample: NewsSample
@@ -211,7 +211,7 @@ def split_by_hash(article_id: str) -> str:
     return "train" if number < 90 else "val" if number < 95 else "test"
 
 
-def found_or_skipped(key: str, make: Callable[[], Found]) -> Found | Skipped:
+def read_or_skip(key: str, make: Callable[[], ReadSample]) -> ReadSample | Skipped:
     """What ``make`` returns, or the `BadRecord` that it raises as a `Skipped`."""
     try:
         return make()

@@ -31,13 +31,13 @@ from ealign_plugin.data.readers.json_files import (
     split_of,
 )
 from ealign_plugin.data.readers.source import (
-    Found,
+    ReadSample,
     Skipped,
     Source,
-    found_or_skipped,
     get,
     inside,
     paragraphs,
+    read_or_skip,
 )
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
@@ -53,7 +53,7 @@ ENTITIES = tuple(
 """Names of VACNIC's entity lists over its versions (src/data/), one of them misspelt there."""
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of a folder with a JSON file for each split, or of one such file.
 
     Raises:
@@ -69,10 +69,10 @@ def read(source: Source) -> Iterator[Found | Skipped]:
     for path, span in files:
         split = split_in_name(path)
         for key, record in entries(source, path, "object", span=span):
-            yield found_or_skipped(key, partial(_found, source, texts, split, key, record))
+            yield read_or_skip(key, partial(_found, source, texts, split, key, record))
 
 
-def _found(source: Source, texts: UPath, split: str | None, key: str, record: Any) -> Found:
+def _found(source: Source, texts: UPath, split: str | None, key: str, record: Any) -> ReadSample:
     caption = get(record, "caption", str).strip()
     article = paragraphs(read_text(texts / inside(f"{key}.txt")))
     article_id = hash_of(article)
@@ -86,4 +86,4 @@ def _found(source: Source, texts: UPath, split: str | None, key: str, record: An
         source="vacnic",
         extra={"source_entities": entities} if entities else {},
     )
-    return Found(sample, source.image(f"{key}.jpg", "images_processed"))
+    return ReadSample(sample, source.image(f"{key}.jpg", "images_processed"))

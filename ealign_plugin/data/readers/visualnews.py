@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from ealign_plugin.data.readers.json_files import entries, folder_of, identifier, read_text, split_of
 from ealign_plugin.data.readers.source import (
     BadRecord,
-    Found,
+    ReadSample,
     Skipped,
     Source,
-    found_or_skipped,
     get,
     inside,
     paragraphs,
+    read_or_skip,
 )
 from ealign_plugin.news import NewsSample
 
@@ -41,7 +41,7 @@ class _Row(NamedTuple):
         return re.sub(r"[^A-Za-z0-9_-]+", "_", f"{self.publisher}_{self.id}")
 
 
-def read(source: Source) -> Iterator[Found | Skipped]:
+def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """Samples of the folder with ``data.json``, or of that file.
 
     The whole of ``data.json`` is held in memory (about 0.5 GB), to bring each article's photos together;
@@ -65,7 +65,7 @@ def read(source: Source) -> Iterator[Found | Skipped]:
             yield from (Skipped(row.key, error.cause, error.detail) for row in rows)
         else:
             for row in rows:
-                yield found_or_skipped(row.key, partial(_found, source, article_path, article, row))
+                yield read_or_skip(row.key, partial(_found, source, article_path, article, row))
         source.share = done / len(articles)
 
 
@@ -83,7 +83,7 @@ def _inside(record: Any, name: str) -> str:
     return inside(get(record, name, str))
 
 
-def _found(source: Source, article_path: str, article: tuple[str, ...], row: _Row) -> Found:
+def _found(source: Source, article_path: str, article: tuple[str, ...], row: _Row) -> ReadSample:
     sample = NewsSample(
         key=row.key,
         split=split_of(source, None, article_path),
@@ -93,4 +93,4 @@ def _found(source: Source, article_path: str, article: tuple[str, ...], row: _Ro
         source="visualnews",
         extra={"topic": row.topic, "publisher": row.publisher},
     )
-    return Found(sample, source.image(row.image, "."))
+    return ReadSample(sample, source.image(row.image, "."))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import webdataset as wds
 from PIL import Image
 from torch import Tensor
 
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.position import StreamPosition
+from ealign_plugin.data.shards.tar import ERRORS, cause_of, read_groups, split_name
 from ealign_plugin.errors import UserError
 from ealign_plugin.images import open_image
 from ealign_plugin.news import NewsSample
@@ -59,40 +58,47 @@ def decode_record(raw: RawSample) -> NewsSample:
         raise UserError(f"sample {raw.key!r}: its JSON is broken ({error})") from None
 
 
-def read_shard(shard: Shard) -> Iterator[RawSample]:
-    """The samples of a shard in order, half ones too; other members than photos and records are passed over,
-    which is logged once for each suffix.
+class OtherMembers:
+    """Members of shards that are neither photos nor records: ignored, and logged once for each suffix.
+
+    >>> others = OtherMembers(most=10)
+    """
+
+    def __init__(self, most: int = 10) -> None:
+        self.most = most  # a shard may hold any number of suffixes
+        self.logged: set[str] = set()
+
+    def is_photo_or_record(self, shard: Shard, name: str) -> bool:
+        """Is this member of the shard a photo or a record?"""
+        _, suffix = split_name(name)
+        if suffix in ("jpg", "json"):
+            return True
+        if suffix not in self.logged and len(self.logged) < self.most:
+            self.logged.add(suffix)
+            logging.warning(
+                "%s: %r and other members with the suffix %r are ignored, only .jpg and .json are read",
+                *(shard.path, name[-80:], suffix[-80:]),
+            )
+        return False
+
+
+def read_shard(shard: Shard, others: OtherMembers | None = None) -> Iterator[RawSample]:
+    """The samples of a shard in order, half ones too.
+
+    Args:
+        shard: The shard.
+        others: Logs the members that are neither photos nor records; give the same one for all shards of a
+            stream.
 
     Raises:
         UserError: the tar file is broken.
     """
+    others = others or OtherMembers()
     try:
         with shard.path.open("rb") as file:
-            source = {"url": str(shard.path), "stream": file}
-            files = wds.tariterators.tar_file_expander(
-                [source], select_files=partial(is_photo_or_record, shard)
-            )
-            for group in wds.tariterators.group_by_keys(files):
-                yield RawSample(group["__key__"], group.get("jpg", b""), group.get("json", b""))
-    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-        # webdataset appends its own objects to the arguments, and one's address to the first.
-        cause = error if isinstance(error, OSError) else str(error.args[0]).partition(" @ ")[0]
-        raise UserError(f"{shard.path}: the shard cannot be read ({cause}); make it again") from None
-
-
-_passed_over: set[str] = set()  # suffixes that this process has already told of
-
-
-def is_photo_or_record(shard: Shard, name: str) -> bool:
-    """Is this member of the shard a photo or a record?"""
-    key, suffix = wds.tariterators.base_plus_ext(name)
-    suffix = suffix.lower() if key else ""
-    if suffix in ("jpg", "json"):
-        return True
-    if suffix not in _passed_over and len(_passed_over) < 10:  # a shard may hold any number of suffixes
-        _passed_over.add(suffix)
-        logging.warning(
-            "%s: %r and other members with the suffix %r are passed over, only .jpg and .json are read",
-            *(shard.path, name[-80:], suffix[-80:]),
-        )
-    return False
+            for key, parts in read_groups(file, str(shard.path), partial(others.is_photo_or_record, shard)):
+                yield RawSample(key, parts.get("jpg", b""), parts.get("json", b""))
+    except ERRORS as error:
+        raise UserError(
+            f"{shard.path}: the shard cannot be read ({cause_of(error)}); make it again"
+        ) from None

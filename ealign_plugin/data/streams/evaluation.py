@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
-import webdataset as wds
 from torch import stack
 from torch.utils.data import Dataset
 
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.data.shards.index import Shard, ShardIndex
 from ealign_plugin.data.shards.read import ImageProcessor, RawSample, decode, decode_record
+from ealign_plugin.data.shards.tar import split_name
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
@@ -155,9 +155,9 @@ def _members(shard: Shard) -> list[_Member]:
     try:
         with shard.path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                key, suffix = wds.tariterators.base_plus_ext(member.name)
+                key, suffix = split_name(member.name)
                 if member.isfile() and key:
-                    places.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
+                    places.setdefault(key, {})[suffix] = (member.offset_data, member.size)
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"{shard.path}: the shard cannot be read ({error}); make it again") from None
     members = [(shard, key, p["jpg"], p["json"]) for key, p in places.items() if "jpg" in p and "json" in p]

@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.position import StreamPosition
-from ealign_plugin.data.shards.read import RawSample, read_shard
+from ealign_plugin.data.shards.read import OtherMembers, RawSample, read_shard
 from ealign_plugin.errors import UserError
 
 
@@ -30,6 +30,7 @@ class ShuffledSamples(IterableDataset):
     ) -> None:
         self.shards, self.seed, self.window = tuple(shards), seed, max(1, window)
         self.rank, self.world_size = rank, world_size
+        self.others = OtherMembers()
 
     def __iter__(self) -> Iterator[RawSample]:
         return self.read(*this_worker())
@@ -48,7 +49,11 @@ class ShuffledSamples(IterableDataset):
             order = random.Random(f"{self.seed}/{epoch}").sample(self.shards, len(self.shards))
             mine = order[consumer::consumers] if divided else order
             for first in range(start, len(mine), self.window):
-                held = [raw for shard in mine[first : first + self.window] for raw in read_shard(shard)]
+                held = [
+                    raw
+                    for shard in mine[first : first + self.window]
+                    for raw in read_shard(shard, self.others)
+                ]
                 random.Random(f"{self.seed}/{epoch}/{first}").shuffle(held)
                 for at in range(offset, len(held)):
                     read += 1

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from ealign_plugin.data.prepare.plan import Part, plan
-from ealign_plugin.data.readers.source import Found, Skipped
+from ealign_plugin.data.readers.source import ReadSample, Skipped
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import SPLITS, NewsSample
 
 
-def found(key: str = "a_0", split: str = "train", article: str = "a", **changes) -> Found:
+def found(key: str = "a_0", split: str = "train", article: str = "a", **changes) -> ReadSample:
     values = {"caption": "Ruiz in Oslo.", "paragraphs": (f"Article {article}.",), **changes}
-    return Found(NewsSample(key=key, split=split, article_id=article, **values), UPath("photo.jpg"))
+    return ReadSample(NewsSample(key=key, split=split, article_id=article, **values), UPath("photo.jpg"))
 
 
 def planned(items, size: int = 3) -> list[Part | Skipped]:

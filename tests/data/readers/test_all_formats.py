@@ -162,7 +162,7 @@ def test_every_reader_is_tried_here():
 
 def test_a_reader_and_a_file_that_does_not_fit_are_one_error_or_skipped_records(tmp_path):
     """Whatever reader is pointed at whatever format: no traceback."""
-    from ealign_plugin.data.readers.source import Found, Skipped, Source
+    from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
     from ealign_plugin.errors import UserError
 
     for name, (_, write, _) in FORMATS.items():
@@ -171,6 +171,6 @@ def test_a_reader_and_a_file_that_does_not_fit_are_one_error_or_skipped_records(
         location = str(write(folder))
         for reader in READERS.values():
             try:
-                assert all(isinstance(item, Found | Skipped) for item in reader.read(Source(location)))
+                assert all(isinstance(item, ReadSample | Skipped) for item in reader.read(Source(location)))
             except UserError as error:
                 assert len(str(error).splitlines()) == 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.data.readers import goodnews, goodnews_mongo
-from ealign_plugin.data.readers.source import Found, Skipped, Source
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
 from ealign_plugin.errors import UserError
 from tests.data.readers.bad_input import altered
 from tests.data.readers.sources import NEWS, photo, write_goodnews_json, write_json
@@ -138,8 +138,8 @@ def test_a_malformed_article_is_skipped_whatever_it_holds(tmp_path_factory, data
     article = data.draw(altered({**ARTICLE, "headline.main": "x", "article_url": "x"}))
     split = data.draw(st.sampled_from(["train", 3, ["val"], {}]))
     found = read(folder_of(folder, {"a": article, "b": ARTICLE}, {"a_0": split, "b_0": "val"}))
-    assert isinstance(found[-1], Found) and found[-1].sample.key == "b_0"
-    assert all(isinstance(one, Found | Skipped) for one in found)
+    assert isinstance(found[-1], ReadSample) and found[-1].sample.key == "b_0"
+    assert all(isinstance(one, ReadSample | Skipped) for one in found)
     if not isinstance(article, dict) or not isinstance(article.get("images"), dict):
         assert isinstance(found[0], Skipped) and found[0].key == "a"
 

@@ -9,7 +9,7 @@ import mongomock
 import pytest
 
 from ealign_plugin.data.readers import goodnews_mongo
-from ealign_plugin.data.readers.source import Found, Skipped, Source
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 from tests.data.readers.mongo_files import write_archive, write_folder
@@ -108,7 +108,7 @@ def test_a_split_that_the_user_names_holds_for_all_and_needs_no_splits(tmp_path)
 def test_an_image_without_a_split_is_skipped(tmp_path):
     found = changed(tmp_path, lambda held: held["splits"].pop(1))
     assert found[1] == Skipped("4fd2a1dc_2", "no split in the source")
-    assert [isinstance(item, Found) for item in found] == [True, False, True]
+    assert [isinstance(item, ReadSample) for item in found] == [True, False, True]
 
 
 def test_a_split_of_another_name_is_skipped(tmp_path):
@@ -162,7 +162,7 @@ def test_a_broken_document_of_either_collection_is_skipped(tmp_path):
         "missing field",
         "document is no valid BSON",
     ]
-    assert [item.sample.key for item in found if isinstance(item, Found)] == [
+    assert [item.sample.key for item in found if isinstance(item, ReadSample)] == [
         "4fd2a1dc_0",
         "4fd2a1dc_2",
         "5aa_0",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.data.readers import jsonl
-from ealign_plugin.data.readers.source import Found, Skipped, Source, split_by_hash
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source, split_by_hash
 from ealign_plugin.errors import UserError
 from tests.data.readers.bad_input import ESCAPES, REFUSED_URLS, altered
 from tests.data.readers.sources import NEWS, photo, write_jsonl
@@ -30,7 +30,7 @@ def sample_of(tmp_path):
     def one(**fields):
         (tmp_path / "one.jsonl").write_text(json.dumps({**RECORD, **fields}))
         (found,) = read(tmp_path / "one.jsonl")
-        return found.sample if isinstance(found, Found) else found
+        return found.sample if isinstance(found, ReadSample) else found
 
     return one
 
@@ -126,7 +126,7 @@ def test_a_broken_line_is_skipped_with_its_number(tmp_path):
         "line is no JSON",
     ]
     assert found[1].detail.startswith("line 3: parse error: premature EOF")
-    assert [type(one) for one in (found[0], found[-1])] == [Found, Found]
+    assert [type(one) for one in (found[0], found[-1])] == [ReadSample, ReadSample]
 
 
 def test_the_same_line_twice_comes_twice(tmp_path):
@@ -210,7 +210,7 @@ def test_a_malformed_line_is_skipped_whatever_it_holds(tmp_path_factory, record)
     path.write_text(json.dumps(record) + "\n" + json.dumps(RECORD))
     first, last = read(path)
     assert last.sample.key == "a"
-    if isinstance(first, Found):
+    if isinstance(first, ReadSample):
         json.dumps(first.sample.to_json()).encode()
         assert first.sample.image_position in (None, *range(len(first.sample.paragraphs) + 1))
 

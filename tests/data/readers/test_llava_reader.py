@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.data.readers import llava
-from ealign_plugin.data.readers.source import Found, Skipped, Source, split_by_hash
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source, split_by_hash
 from ealign_plugin.errors import UserError
 from tests.data.readers.bad_input import ESCAPES, REFUSED_URLS, altered
 from tests.data.readers.sources import NEWS, photo, write_json, write_llava
@@ -144,7 +144,7 @@ def test_a_malformed_record_is_skipped_whatever_it_holds(tmp_path_factory, recor
     write_json(path, {"train": [record, {**RECORD, "id": "good"}]})
     first, last = read(path)
     assert last.sample.key == "good"
-    assert isinstance(first, Found | Skipped)
+    assert isinstance(first, ReadSample | Skipped)
 
 
 @given(st.lists(altered(HUMAN), max_size=3))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.data.readers import nytimes800k
-from ealign_plugin.data.readers.source import Found, Skipped, Source
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
 from ealign_plugin.news import NewsSample
 from tests.data.readers.mongo_files import write_archive, write_folder
 
@@ -158,7 +158,7 @@ def test_a_broken_document_is_skipped_and_the_next_is_read(tmp_path):
     broken = bson.encode({"_id": "é"}).replace("é".encode(), b"\xff\xff")
     path = write_archive(tmp_path / "dump", {"nytimes": {"articles": [broken, BARE]}})
     skipped, found = read(path)
-    assert (skipped.cause, isinstance(found, Found)) == ("document is no valid BSON", True)
+    assert (skipped.cause, isinstance(found, ReadSample)) == ("document is no valid BSON", True)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from ealign_plugin.data.readers.source import (
     BadRecord,
     Skipped,
     Source,
-    found_or_skipped,
     get,
     inside,
     paragraphs,
+    read_or_skip,
     split_by_hash,
 )
 from ealign_plugin.errors import UserError
@@ -133,6 +133,6 @@ def test_a_bad_record_becomes_skipped_and_other_errors_stay_errors():
     def bad():
         raise BadRecord("missing field", "caption")
 
-    assert found_or_skipped("k", bad) == Skipped("k", "missing field", "caption")
+    assert read_or_skip("k", bad) == Skipped("k", "missing field", "caption")
     with pytest.raises(ZeroDivisionError):
-        found_or_skipped("k", lambda: 1 / 0)
+        read_or_skip("k", lambda: 1 / 0)

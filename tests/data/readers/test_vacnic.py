@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.data.readers import vacnic
-from ealign_plugin.data.readers.source import Found, Skipped, Source, split_by_hash
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source, split_by_hash
 from ealign_plugin.errors import UserError
 from tests.data.readers.bad_input import altered
 from tests.data.readers.sources import NEWS, photo, write_json, write_vacnic
@@ -139,6 +139,6 @@ def test_a_file_cut_off_anywhere_is_an_error_after_its_whole_records(folder, dat
 def test_a_malformed_record_is_skipped_whatever_it_holds(tmp_path_factory, record):
     folder = tmp_path_factory.getbasetemp() / "vacnic-any"
     first, last = read(folder_of(folder, {"a": record, "b": RECORD}, articles="ab"))
-    assert isinstance(last, Found)
+    assert isinstance(last, ReadSample)
     valid = isinstance(record, dict) and isinstance(record.get("caption"), str)
-    assert isinstance(first, Found if valid else Skipped)
+    assert isinstance(first, ReadSample if valid else Skipped)

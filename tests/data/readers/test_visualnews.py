@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ealign_plugin.data.readers import visualnews
-from ealign_plugin.data.readers.source import Found, Skipped, Source, split_by_hash
+from ealign_plugin.data.readers.source import ReadSample, Skipped, Source, split_by_hash
 from ealign_plugin.errors import UserError
 from tests.data.readers.bad_input import ESCAPES, altered
 from tests.data.readers.sources import NEWS, photo, write_json, write_visualnews
@@ -134,4 +134,4 @@ def test_a_malformed_row_is_skipped_whatever_it_holds(tmp_path_factory, row):
     folder = folder_of(tmp_path_factory.getbasetemp() / "visualnews-any", [row, {**ROW, "id": "good"}])
     found = read(folder)
     assert len(found) == 2
-    assert "bbc_good" in [one.sample.key for one in found if isinstance(one, Found)]
+    assert "bbc_good" in [one.sample.key for one in found if isinstance(one, ReadSample)]

@@ -25,10 +25,9 @@ from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.tasks import BUILT_IN_TASKS as TASKS
 from ealign_plugin.alignment.tasks import AlignmentTask, register_task
-from ealign_plugin.data.shards import read as stream
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.position import StreamPosition
-from ealign_plugin.data.shards.read import RawSample, decode, read_shard
+from ealign_plugin.data.shards.read import OtherMembers, RawSample, decode, read_shard
 from ealign_plugin.data.streams import order
 from ealign_plugin.data.streams.evaluation import EvaluationSamples
 from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
@@ -492,26 +491,32 @@ def test_nothing_is_ever_unpickled(tar_of, news, photo, tmp_path):
     assert trap.exists()  # the trap works
 
 
-def test_other_members_are_passed_over(tar_of, news, photo):
+def test_other_members_are_ignored(tar_of, news, photo):
     shard = tar_of([("readme.txt", b"hello"), *members(news(), photo(0), txt=b"notes"), ("__meta__", b"x")])
     assert [raw.key for raw in read_shard(shard)] == ["train000_0"]
 
 
-def test_what_is_passed_over_is_logged_once_for_each_suffix(tar_of, news, photo, caplog, monkeypatch):
-    monkeypatch.setattr(stream, "_passed_over", set())
+def test_what_is_ignored_is_logged_once_for_each_suffix(tar_of, news, photo, caplog):
     extra = {"pickle": b"x", "txt": b"x"}
     shard = tar_of([m for n in range(9) for m in members(news(n), photo(0), **extra)] + [("LICENSE", b"x")])
     with caplog.at_level(logging.WARNING):
-        assert len(list(read_shard(shard))) == len(list(read_shard(shard))) == 9
+        others = OtherMembers()
+        assert len(list(read_shard(shard, others))) == len(list(read_shard(shard, others))) == 9
     assert len(caplog.records) == 3
     assert caplog.records[0].getMessage() == (
-        f"{shard.path}: 'train000_0.pickle' and other members with the suffix 'pickle' are passed over, "
+        f"{shard.path}: 'train000_0.pickle' and other members with the suffix 'pickle' are ignored, "
         "only .jpg and .json are read"
     )
 
 
-def test_a_shard_full_of_suffixes_does_not_flood_the_log(tar_of, caplog, monkeypatch):
-    monkeypatch.setattr(stream, "_passed_over", set())
+def test_a_stream_remembers_what_it_has_logged_and_another_one_does_not(tar_of, news, photo, caplog):
+    shards = [tar_of([m for n in range(9) for m in members(news(n), photo(0), txt=b"x")])]
+    for count in (1, 2):
+        take(40, ShuffledSamples(shards, seed=1))
+        assert len(caplog.records) == count
+
+
+def test_a_shard_full_of_suffixes_does_not_flood_the_log(tar_of, caplog):
     assert list(read_shard(tar_of([(f"a.{number}", b"x") for number in range(500)]))) == []
     assert len(caplog.records) == 10
 
