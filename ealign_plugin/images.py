@@ -72,8 +72,8 @@ def _load_whole(image: Image.Image) -> None:
 
     LAVIS has Pillow fill such pictures up with grey, by a global that other threads read at the same time:
     it is left alone. Instead this picture's file refuses to be read behind its end, and its decoder raises
-    what it would report. Written for
-    Pillow 13 (10 and later have the same), whose attributes ``tile``, ``fp`` and ``png`` of an open picture are used.
+    what it would report. Written for Pillow 13 (10 and later have the same), of whose open pictures the
+    attributes ``tile``, ``fp`` and ``png`` are used.
 
     Raises:
         OSError: the picture is cut off or broken.

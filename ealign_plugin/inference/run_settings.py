@@ -64,7 +64,7 @@ def settings_of_config(
         options=InferenceOptions(**{key: run[key] for key in INFERENCE_OPTIONS}),
         ner=ner or _ner(datasets),
         image_processor=image_processor,
-        text_processor=texts.get("eval") or texts.get("train") or {"name": "ealign_text"},
+        text_processor=texts.get("train") or texts.get("eval") or {"name": "ealign_text"},
         plugins=tuple(run.get("plugins") or ()),
     )
 

@@ -1,4 +1,4 @@
-"""What is used of webdataset's tar functions, which it does not promise: of webdataset 1.0 (0.2 has the same).
+"""What is used of webdataset's tar functions, which are not documented: those of webdataset 1.0 (also 0.2).
 
 A shard is a tar file whose members ``<key>.jpg`` and ``<key>.json`` stand one behind the other.
 """
