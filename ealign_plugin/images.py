@@ -81,7 +81,9 @@ def _load_whole(image: Image.Image) -> None:
     if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
         image.load()  # it is decoded already
         return
-    image.tile = [(_STRICT.get(tile[0], tile[0]), *tile[1:]) for tile in image.tile]
+    image.tile = [
+        tile._replace(codec_name=_STRICT.get(tile.codec_name, tile.codec_name)) for tile in image.tile
+    ]
     file = image.fp
     guarded: Any = _WholeFile(file)
     image.fp = guarded

@@ -33,7 +33,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import update_wrapper
 from itertools import chain, zip_longest
 
 from ealign_plugin.alignment.prompts import Wording, fold_white_space
@@ -130,7 +129,7 @@ class ContextStrategy:
 
     def __init__(self, make: MakeContext, needs_selection: bool = False, reads_caption: bool = False) -> None:
         self.make, self.needs_selection, self.reads_caption = make, needs_selection, reads_caption
-        update_wrapper(self, make)
+        self.__doc__, self.__module__, self.__qualname__ = make.__doc__, make.__module__, make.__qualname__
 
 
 CONTEXTS: Registry[ContextStrategy] = Registry("context strategy")

@@ -11,7 +11,6 @@ Another package adds one by a decorator; ``ealign prepare NAME PATH`` then knows
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import update_wrapper
 
 from ealign_plugin.data.readers import goodnews, jsonl, llava, nytimes800k, vacnic, visualnews
 from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
@@ -30,7 +29,7 @@ class Reader:
 
     def __init__(self, read: Read, files: str) -> None:
         self.read, self.files = read, files
-        update_wrapper(self, read)
+        self.__doc__, self.__module__, self.__qualname__ = read.__doc__, read.__module__, read.__qualname__
 
 
 READERS: Registry[Reader] = Registry("reader")

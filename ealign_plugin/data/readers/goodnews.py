@@ -18,7 +18,7 @@ from typing import Any
 
 from upath import UPath
 
-from ealign_plugin.data.readers import goodnews_mongo
+from ealign_plugin.data.readers.goodnews_mongo import read as read_mongo
 from ealign_plugin.data.readers.json_files import entries, existing, first_folder, one_line, split_of, stem
 from ealign_plugin.data.readers.source import (
     BadRecord,
@@ -48,7 +48,7 @@ def read(source: Source) -> Iterator[ReadSample | Skipped]:
     """
     path = _articles_file(source)
     if path is None:
-        yield from goodnews_mongo.read(source)
+        yield from read_mongo(source)
         return
     splits = {} if source.split else _splits(source, path.parent)
     images = first_folder(source, "images", "resized", "images_processed") or "images"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ealign_plugin.data.readers import goodnews, goodnews_mongo
+from ealign_plugin.data.readers import goodnews
 from ealign_plugin.data.readers.source import ReadSample, Skipped, Source
 from ealign_plugin.errors import UserError
 from tests.data.readers.bad_input import altered
@@ -89,7 +89,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("location", ["mongodb://x/goodnews", "goodnews.gz", ".", "dump"])
 def test_what_is_mongodbs_goes_to_its_reader(tmp_path, monkeypatch, location):
-    monkeypatch.setattr(goodnews_mongo, "read", lambda source: iter([source.location]))
+    monkeypatch.setattr(goodnews, "read_mongo", lambda source: iter([source.location]))
     for home in (tmp_path / "goodnews", tmp_path / "dump" / "goodnews"):
         home.mkdir(parents=True)
         (home / "articles.bson.gz").touch()
