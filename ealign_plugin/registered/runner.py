@@ -166,7 +166,7 @@ class EalignRunner(RunnerIter):
     def _training_batches(self, streams: Mapping[str, Any]) -> TrainingBatches:
         run = self.config.run_cfg
         if run.get("context_tokens") and not self.evaluate_only:
-            count_tokens_of_contexts(streams, self._model.count_tokens)
+            count_tokens_of_contexts(streams, getattr(self._model, "count_tokens", None))
         loaders = {
             name: training_loader(
                 stream,

@@ -107,17 +107,25 @@ def evaluation_datasets(
     return of_split
 
 
-def count_tokens_of_contexts(streams: Mapping[str, Any], counter: Callable[[str], int]) -> None:
+def count_tokens_of_contexts(streams: Mapping[str, Any], counter: Callable[[str], int] | None) -> None:
     """Give training streams the model's way of counting, for contexts of so many tokens.
 
     To be called before their loaders start, whose workers are copies of this process.
 
     Args:
         streams: Name → data set; those without ``count_tokens_with`` are left alone.
-        counter: Text → its number of tokens.
+        counter: Text → its number of tokens; None: the model cannot count.
+
+    Raises:
+        UserError: a stream needs what the model cannot.
     """
-    for stream in streams.values():
+    for name, stream in streams.items():
         if hasattr(stream, "count_tokens_with"):
+            if counter is None:
+                raise UserError(
+                    f"run.context_tokens: set, but the model cannot count tokens for datasets.{name}; "
+                    "set run.context_words instead"
+                )
             stream.count_tokens_with(counter)
 
 

@@ -363,6 +363,47 @@ def test_a_resumed_run_draws_on_from_all_data_sets(make):
     assert torch.equal(one, two)
 
 
+def test_a_task_adds_files_to_each_checkpoint(make):
+    class Described(Task):
+        def checkpoint_files(self):
+            return {"captioning.json": b'{"beams": 5}'}
+
+    runner = make(Described([0.1, 0.2, 0.3]))
+    runner.train()
+    for name in ("last", "best"):
+        folder = runner.folder / "checkpoints" / name
+        assert (folder / "captioning.json").read_bytes() == b'{"beams": 5}'
+        assert "captioning.json" in json.loads((folder / "manifest.json").read_text())["files"]
+
+
+def test_a_budget_in_tokens_is_counted_by_the_model_from_the_first_batch_on(make):
+    class Counting(Numbers):
+        counter = None
+
+        def count_tokens_with(self, counter):
+            self.counter = counter
+
+        def __iter__(self):
+            assert self.counter("three") == 5
+            yield from super().__iter__()
+
+    class Counter(Weight):
+        def count_tokens(self, text):
+            return len(text)
+
+    stream = Counting()
+    sets = {"numbers": {"train": stream, "val": Few(), "test": Few()}}
+    make(Task([0.1] * 3), Counter(), sets, context_tokens=900).train()
+    assert stream.counter is not None
+    other = {"numbers": {"train": Numbers(), "val": Few(), "test": Few()}}
+    make(Task([0.1] * 3), Counter(), other, context_tokens=900).train()  # it has no contexts
+
+
+def test_options_of_the_config_have_one_default_and_their_help():
+    assert EalignRunner.RUN_DEFAULTS["clip_grad_norm"] == 1.0
+    assert set(EalignRunner.RUN_DEFAULTS) == set(EalignRunner.RUN_KEYS) >= set(EalignRunner.RUN_CHOICES)
+
+
 def test_several_data_sets_of_one_evaluated_split_are_refused_in_one_line(make):
     sets = {"one": {"train": Numbers(), "val": Few()}, "two": {"val": Few()}}
     runner = make(Task(), datasets=sets)

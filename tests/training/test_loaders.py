@@ -73,6 +73,8 @@ def test_streams_count_tokens_as_the_model_does():
     stream = Stream()
     count_tokens_of_contexts({"ours": stream, "foreign": object()}, len)
     assert stream.counter("abc") == 3
+    with pytest.raises(UserError, match="the model cannot count tokens for datasets.ours; set run.context_w"):
+        count_tokens_of_contexts({"foreign": object(), "ours": stream}, None)
 
 
 def test_tensors_go_to_the_device_and_other_values_stay():
