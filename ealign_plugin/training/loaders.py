@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sized
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class RankSampler(Sampler[int]):
         rank 1 of 2               1   3   5
     """
 
-    def __init__(self, dataset: Dataset[Any], rank: int, world_size: int) -> None:
+    def __init__(self, dataset: Sized, rank: int, world_size: int) -> None:
         self.indexes = range(rank, len(dataset), world_size)
 
     def __iter__(self) -> Iterator[int]:
@@ -79,7 +79,7 @@ def evaluation_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         collate_fn=getattr(dataset, "collater", None),
-        sampler=RankSampler(dataset, rank, world_size),
+        sampler=RankSampler(cast(Sized, dataset), rank, world_size),
     )
 
 

@@ -115,8 +115,8 @@ class RunCheckpoints:
         values, ranks = self.store.load(checkpoint, self.model, self.optimizer)
         if "stream" not in ranks[0]:
             raise UserError(
-                f"{checkpoint.folder}: the place of the training data is missing in it; start anew from its "
-                f"weights by model.load_finetuned: true and model.finetuned: {checkpoint.weights}"
+                f"{checkpoint.folder}: the position in the training data is missing in it; start anew from "
+                f"its weights by model.load_finetuned: true and model.finetuned: {checkpoint.weights}"
             )
         self.batches.resume([row["stream"] for row in ranks], rank())
         if len(ranks) == world_size():

@@ -97,12 +97,14 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def whole_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, sharded or not. Collective where it is sharded."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    sharded: Any = tensor
+    return sharded.full_tensor() if is_sharded(tensor) else tensor
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
     """This process's part of a tensor, sharded or not; it shares the memory."""
-    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    sharded: Any = tensor
+    return sharded.to_local() if is_sharded(tensor) else tensor
 
 
 def multiply_in_place(tensors: Sequence[Tensor], factor: Tensor) -> None:

@@ -223,5 +223,5 @@ def test_a_checkpoint_without_the_place_of_the_data_is_refused(tmp_path):
         per_rank={},
         manifest={"config": parts.config},
     )
-    with pytest.raises(UserError, match="the place of the training data is missing in it; start anew"):
+    with pytest.raises(UserError, match="the position in the training data is missing in it; start anew"):
         parts.restore(parts.find(None, newest_of_run=True))

@@ -18,23 +18,19 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.files import read_json
 
 FORMAT = 1
-
+"""Of the manifest; another one is refused."""
 
 FOLDER, MANIFEST, WEIGHTS = "checkpoints", "manifest.json", "weights.safetensors"
-
-
 OPTIMIZER, SHARDS, STATE = "optimizer.safetensors", "shards", "state.json"
 
-
 TRASH = ".trash"
-
+"""Ending of a checkpoint that is being deleted."""
 
 NAME = re.compile(r"iter_\d{6,}(-\d+)?")
-
+"""Of a checkpoint's folder."""
 
 ADVICE = "use another checkpoint"
 """What ends messages about a checkpoint that is of no use."""
-
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -69,10 +65,14 @@ class Checkpoint:
 
     @property
     def weights(self) -> Path:
+        """The file of the trained weights."""
         return self.folder / WEIGHTS
 
     def check(self, names: Iterable[str] | None = None) -> None:
-        """Compare files with the manifest: these, or all.
+        """Compare files with the manifest.
+
+        Args:
+            names: Which ones; None: all.
 
         Raises:
             UserError: a file is missing or has changed.
@@ -103,7 +103,11 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Raises UserError where the manifest is missing, torn, or of another format."""
+    """Read the manifest of a checkpoint; its other files are not looked at.
+
+    Raises:
+        UserError: the manifest is missing, damaged, or of another format.
+    """
     path = folder / MANIFEST
     manifest = read_json(path, advice=ADVICE)
     if manifest.get("format") != FORMAT:
@@ -113,8 +117,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         )
     files = manifest.get("files") or {}
     fits = (
-        all(is_a(manifest.get(key), int) for key in ("iters", "number", "world_size"))
-        and (manifest.get("metric") is None or is_a(manifest["metric"], int | float))
+        all(_is_a(manifest.get(key), int) for key in ("iters", "number", "world_size"))
+        and (manifest.get("metric") is None or _is_a(manifest["metric"], int | float))
         and all(isinstance(manifest.get(key), dict) for key in ("config", "versions", "files"))
         and isinstance(manifest.get("sharded"), bool)
         and all(_is_row(name, row) for name, row in files.items())
@@ -125,7 +129,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, manifest)
 
 
-def is_a(value: Any, kind: Any) -> bool:
+def _is_a(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
@@ -135,13 +139,17 @@ def _is_row(name: str, row: Any) -> bool:
     return (
         inside
         and isinstance(row, dict)
-        and is_a(row.get("bytes"), int)
+        and _is_a(row.get("bytes"), int)
         and isinstance(row.get("sha256"), str)
     )
 
 
 def check_names_of_files(names: Iterable[str]) -> None:
-    """Raises ValueError where a name cannot be that of a further file in a checkpoint."""
+    """Check names of further files in a checkpoint.
+
+    Raises:
+        ValueError: it is no plain name of a file, or a checkpoint uses it.
+    """
     taken = {MANIFEST, WEIGHTS, OPTIMIZER, SHARDS, STATE}
     for name in names:
         if not name or PurePosixPath(name).name != name or name in taken:
@@ -149,7 +157,18 @@ def check_names_of_files(names: Iterable[str]) -> None:
 
 
 def file_rows(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Bytes and SHA-256 of files."""
+    """Size and SHA-256 of files, as the manifest holds them.
+
+    Args:
+        folder: The checkpoint's.
+        names: Paths within it.
+
+    Returns:
+        Name → ``{"bytes": 123, "sha256": "..."}``.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
 
     def row(name: str) -> dict[str, Any]:
         with open(folder / name, "rb") as file:
@@ -161,6 +180,8 @@ def file_rows(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def versions() -> dict[str, str | None]:
+    """Of this package and what it computes with; None: not installed as a package."""
+
     def known(name: str) -> str | None:
         try:
             return version(name)

@@ -17,7 +17,15 @@ from ealign_plugin.training.checkpoints.manifest import ADVICE, DTYPES, STATE, C
 def read_state(
     checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What state.json holds, and tensors to be filled with the optimiser's state."""
+    """Read ``state.json`` and make room for the optimiser's tensors.
+
+    Returns:
+        What the file holds (``groups``, ``plain``, ``tensors``, ``values``, ``ranks``), and by
+        "<parameter>/<key>" an empty tensor for each that the checkpoint has, sharded as its parameter is.
+
+    Raises:
+        UserError: the file is damaged, or the state of other parameters.
+    """
     path = checkpoint.folder / STATE
     state = read_json(path, advice=ADVICE)
     parameters = dict(model.named_parameters())
@@ -31,13 +39,13 @@ def read_state(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: it is no state of a checkpoint ({error}); use another checkpoint") from None
     now = [sorted(group["params"]) for group in named_groups(model, optimizer)]
-    for number, (then, today) in enumerate(zip(before, now, strict=False)):
-        if then != today:
-            name = sorted(set(then) ^ set(today))[0]
+    for number, (then, current) in enumerate(zip(before, now, strict=False)):
+        if then != current:
+            name = sorted(set(then) ^ set(current))[0]
             raise UserError(
                 f"{path}: group {number} of the optimiser has {len(then)} parameters in the checkpoint, "
-                f"{len(today)} now; the first that differs is {name}; set model.trainable and run.lrs back, "
-                "or start anew from the weights (model.load_finetuned and model.finetuned)"
+                f"{len(current)} now; the first that differs is {name}; set model.trainable and run.lrs "
+                "back, or start anew from the weights (model.load_finetuned and model.finetuned)"
             )
     if len(before) != len(now):
         raise UserError(
@@ -70,6 +78,14 @@ def set_optimizer(
     saved: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
 ) -> None:
+    """Put a saved state into the optimiser; the options of its groups stay as they are now.
+
+    Args:
+        model: Whose parameters it has.
+        optimizer: With the same groups as the saved one.
+        saved: What `read_state` returned first.
+        tensors: What `read_state` returned second, filled.
+    """
     names = [name for group in named_groups(model, optimizer) for name in group["params"]]
     numbers = {name: number for number, name in enumerate(names)}
     state: dict[int, dict[str, Any]] = {}
@@ -84,7 +100,7 @@ def set_optimizer(
 
 
 def named_groups(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The optimiser's groups with names instead of parameters."""
+    """The optimiser's groups, ``params`` being names instead of parameters."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return [{**group, "params": [names[p] for p in group["params"]]} for group in optimizer.param_groups]
 
@@ -92,14 +108,19 @@ def named_groups(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dic
 def optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors "<parameter>/<key>", and the rest as JSON values; without gradients so far there is nothing."""
+    """The optimiser's state by names.
+
+    Returns:
+        Tensors by "<parameter>/<key>", of parameters that had a gradient; and ``groups``, ``plain`` (values
+        that are no tensors) and ``tensors`` (type and shape of each) as JSON values.
+    """
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             for key, value in optimizer.state.get(parameter, {}).items():
-                kept: dict[str, Any] = tensors if isinstance(value, Tensor) else plain
-                kept[f"{names[parameter]}/{key}"] = value
+                target: dict[str, Any] = tensors if isinstance(value, Tensor) else plain
+                target[f"{names[parameter]}/{key}"] = value
     shapes = {n: (str(t.dtype).removeprefix("torch."), list(t.shape)) for n, t in tensors.items()}
     return tensors, {"groups": named_groups(model, optimizer), "plain": plain, "tensors": shapes}

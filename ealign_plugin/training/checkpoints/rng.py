@@ -16,7 +16,8 @@ from ealign_plugin.training.checkpoints.manifest import STATE
 
 
 def pack_rng() -> dict[str, Any]:
-    """The states of all random generators of this process as JSON values; see `unpack_rng`."""
+    """The states of all random generators of this process as JSON values: Python's, NumPy's, torch's, and
+    that of the current GPU where CUDA is in use. `unpack_rng` is the inverse."""
     version, words, gauss = random.getstate()
     legacy: Any = np.random.get_state()
     kind, array, position, has_gauss, cached = legacy
@@ -31,10 +32,13 @@ def pack_rng() -> dict[str, Any]:
 
 
 def unpack_rng(packed: Mapping[str, Any]) -> None:
-    """Set the random generators; that of the GPU where both had one.
+    """Set the random generators of this process; that of the GPU where both processes had one.
+
+    Args:
+        packed: What `pack_rng` returned.
 
     Raises:
-        UserError: these are no states of theirs.
+        UserError: these are no states of random generators.
     """
     try:
         version, words, gauss = packed["python"]

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written, kept, found and read back."""
+"""The checkpoints of a run: writing them, keeping the best ones, finding one, reading it back."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class CheckpointStore:
             iters: Iterations done.
             metric: Of a validation of these very weights; higher is better; None: there was none.
             values: JSON values that all processes share: scheduler, scaler, best metric.
-            per_rank: JSON values of this process: random states, place in its stream.
+            per_rank: JSON values of this process: random states, position in its stream.
             manifest: ``config`` (JSON values), ``data``, ``revision``; see `Checkpoint`.
             sharded: Each process writes its part of the optimiser; for FSDP, on a disk that all share.
             files: Name → content of small files to lie beside the weights; the manifest names them too.
@@ -165,15 +165,15 @@ class CheckpointStore:
 
     def _by_age(self, log: bool = True) -> list[Checkpoint]:
         """All with a manifest, the newest first."""
-        found = []
+        checkpoints = []
         for folder in sorted(self.folder.glob("iter_*")):
             if NAME.fullmatch(folder.name):
                 try:
-                    found.append(read_checkpoint(folder))
+                    checkpoints.append(read_checkpoint(folder))
                 except UserError as error:
                     if log:
                         logging.warning("%s", error)
-        return sorted(found, key=lambda checkpoint: checkpoint.manifest["number"], reverse=True)
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint.manifest["number"], reverse=True)
 
     def _begin(self, iters: int) -> Path:
         """Make room; returns the folder to write to."""
@@ -209,7 +209,7 @@ class CheckpointStore:
         self._tidy(target.name)
 
     def _tidy(self, newest: str) -> None:
-        """Links, and what can go; the checkpoint is there by now, so failures are only told."""
+        """Links, and what can go; the checkpoint is there by now, so failures are only logged."""
         try:
             sync_to_disk(self.folder)  # only what the disk keeps takes the place of others
             by_age = self._by_age(log=False)
@@ -251,7 +251,7 @@ def find_checkpoint(path: str | Path, *, best: bool = False) -> Checkpoint:
     Raises:
         UserError: there is none, or the one that was named is broken.
     """
-    return run_on_first_rank(lambda: _found(path, best, None))
+    return run_on_first_rank(lambda: _find(path, best, None))
 
 
 def weights_of(path: str | Path) -> Path:
@@ -262,10 +262,10 @@ def weights_of(path: str | Path) -> Path:
     Raises:
         UserError: there are none.
     """
-    given = Path(path).expanduser()
-    if given.suffix == ".safetensors" and given.is_file():
-        return given
-    return _found(given, True, [WEIGHTS]).weights
+    named = Path(path).expanduser()
+    if named.suffix == ".safetensors" and named.is_file():
+        return named
+    return _find(named, True, [WEIGHTS]).weights
 
 
 # Reading
@@ -291,9 +291,9 @@ def _by_metric(by_age: Sequence[Checkpoint]) -> list[Checkpoint]:
     return sorted(measured.values(), key=lambda checkpoint: checkpoint.metric or 0.0, reverse=True)
 
 
-def _found(path: str | Path, best: bool, names: Sequence[str] | None) -> Checkpoint:
-    given = Path(path).expanduser()
-    folder = given.resolve()
+def _find(path: str | Path, best: bool, names: Sequence[str] | None) -> Checkpoint:
+    named = Path(path).expanduser()
+    folder = named.resolve()
     if not folder.exists():
         raise UserError(f"checkpoint {str(path)!r}: no such file or folder; give a run's folder or {_KINDS}")
     if folder.is_file():
@@ -304,13 +304,13 @@ def _found(path: str | Path, best: bool, names: Sequence[str] | None) -> Checkpo
         checkpoint = read_checkpoint(folder)
         checkpoint.check(names)
         return checkpoint
-    if given.is_file():
+    if named.is_file():
         raise UserError(
             f"checkpoint {str(path)!r}: a file without {MANIFEST} beside it; to resume give {_KINDS}; to "
             "start from weights alone set model.load_finetuned: true and model.finetuned"
         )
-    for place in (folder, folder / FOLDER):
-        checkpoints = CheckpointStore(place)._by_age()
+    for parent in (folder, folder / FOLDER):
+        checkpoints = CheckpointStore(parent)._by_age()
         first = _by_metric(checkpoints) if best else []
         chosen = _first_whole([*first, *(c for c in checkpoints if c not in first)], names)
         if chosen:
