@@ -20,10 +20,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ealign_plugin.alignment.contexts import CONTEXTS
+from ealign_plugin.alignment.tasks import AlignmentTask
 from ealign_plugin.distributed import all_gather_object, rank
 from ealign_plugin.entities import NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import atomic_write
+from ealign_plugin.inference.asked_tasks import TaskResults, ask_tasks, other_tasks, score_tasks
 from ealign_plugin.inference.figures import caption_figures, mean_losses, selection_figures
 from ealign_plugin.inference.journal import Journal, Record
 from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
@@ -68,6 +70,7 @@ class Evaluator:
         self._data: EvaluationData | None = None
         self._folder = Path()
         self._journal: Journal | None = None
+        self._tasks: list[AlignmentTask] = []
 
     @property
     def data(self) -> EvaluationData:
@@ -92,6 +95,7 @@ class Evaluator:
             UserError: the spaCy model is not installed.
         """
         self._data, self._folder, self._journal = data, folder, None
+        self._tasks = other_tasks(data.tasks) if self.is_test else []
         if self.ner is None or self.ner.name != data.ner["name"]:
             self.ner = load_ner(data.ner["name"])
         if self.ner.version != data.ner["version"]:
@@ -165,11 +169,13 @@ class Evaluator:
         passes = TwoPasses(model, self.data.wording, self.options)
         self._measure_losses(passes, batch["image"], batch["sample"], records)
         if contexts:
-            self._write_captions(passes, batch["image"], batch["sample"], contexts, records)
+            features = model.encode_images(batch["image"])
+            self._write_captions(passes, features, batch["sample"], contexts, records)
+            ask_tasks(passes, self._tasks, features, batch["sample"], records)
         if shuffled:
             others: list[Record] = [{} for _ in records]
-            main = [main_context(contexts)]
-            self._write_captions(passes, batch["other_image"], batch["sample"], main, others)
+            features = model.encode_images(batch["other_image"])
+            self._write_captions(passes, features, batch["sample"], [main_context(contexts)], others)
             for record, other in zip(records, others, strict=True):
                 record["shuffled"] = other
         return records + unreadable
@@ -189,13 +195,12 @@ class Evaluator:
     def _write_captions(
         self,
         passes: TwoPasses,
-        images: Tensor,
+        features: Tensor,
         samples: Sequence[NewsSample],
         contexts: Sequence[str],
         records: Sequence[Record],
     ) -> None:
-        """Add to the records what both passes give."""
-        features = passes.model.encode_images(images)
+        """Add to the records what both passes give for photos of these features [B, P, V]."""
         first = [FirstPass() for _ in samples]
         if self.is_test or any(CONTEXTS[name].needs_selection for name in contexts):
             first = passes.select(features, samples)
@@ -221,9 +226,10 @@ class Evaluator:
     def _identity(self, model: CaptioningModel) -> dict[str, Any]:
         """What must be the same for an evaluation to continue."""
         plan = {name: getattr(self.plan, name) for name in ("contexts", "caption_loss", "shuffled_images")}
+        tasks = {"tasks": [task.name for task in self._tasks]} if self._tasks else {}
         return {
             "weights": fingerprint(model.parameters()),
-            "run": {**asdict(self.options), **plan},
+            "run": {**asdict(self.options), **plan, **tasks},
             "samples": self.data.identity(),
         }
 
@@ -259,6 +265,7 @@ class Evaluator:
         rows = rows_by_context(read, self.data.sample)
         if not rows:
             return {"agg_metrics": -next(iter(losses.values())), **losses}
+        tasks = score_tasks(self._tasks, read, self.data.wording, self.data.sample)
         unavailable = self._unavailable()
         figures = self._figures(rows, unavailable)
         selection = selection_figures(next(iter(rows.values())))
@@ -273,13 +280,20 @@ class Evaluator:
                 "selection": selection,
                 "contexts": figures,
                 **losses,
+                **tasks.flat(),
             }
-            self._write(rows, unreadable, unavailable)
+            self._write(rows, tasks, unreadable, unavailable)
             if self._journal:
                 self._journal.remove()
         flat = {f"{name}/{key}": value for name, row in figures.items() for key, value in row.items()}
         best_by = figures[main][self.plan.agg_metric]
-        return {"agg_metrics": 0.0 if best_by is None else best_by, **selection, **flat, **losses}
+        return {
+            "agg_metrics": 0.0 if best_by is None else best_by,
+            **selection,
+            **flat,
+            **losses,
+            **tasks.flat(),
+        }
 
     def _unavailable(self) -> dict[str, str]:
         """Of a test, by metric: why it cannot be measured here."""
@@ -304,19 +318,22 @@ class Evaluator:
     def _write(
         self,
         rows: Mapping[str, Sequence[Row]],
+        tasks: TaskResults,
         unreadable: Sequence[Record],
         unavailable: Mapping[str, str],
     ) -> None:
         """report.txt, on the terminal too, and predictions.jsonl."""
         ending = f"_{self.report['split']}" if len(self.plan.test_splits) > 1 else ""
-        atomic_write(self._folder / f"predictions{ending}.jsonl", prediction_lines(rows, (), unreadable))
+        atomic_write(
+            self._folder / f"predictions{ending}.jsonl", prediction_lines(rows, tasks.lines, unreadable)
+        )
         text = report_text(
             self.report,
             rows,
             self.plan.chosen_metrics(),
             protocol=self.plan.protocol,
             unavailable=unavailable,
-            tasks={},
+            tasks=tasks.figures,
             unreadable=unreadable,
             show_samples=self.plan.show_samples,
         )

@@ -69,6 +69,8 @@ class EvaluationData(Protocol):
     ner: Mapping[str, str]
     """``name`` and ``version`` of the spaCy model that annotated the samples."""
     wording: Wording
+    tasks: Sequence[str]
+    """Names of the tasks that the training mixes."""
 
     def __len__(self) -> int: ...
 

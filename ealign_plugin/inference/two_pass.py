@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ealign_plugin.alignment.contexts import Context, build_context, context_budget
+from ealign_plugin.alignment.contexts import Budget, Context, build_context, context_budget
 from ealign_plugin.alignment.prompts import Prompt, Wording
 from ealign_plugin.alignment.selection import Selection, select_entities, select_sentences
 from ealign_plugin.inference.options import InferenceOptions
@@ -91,16 +91,16 @@ class TwoPasses:
         Raises:
             UserError: as `build_context`.
         """
-        return build_context(
-            self.wording.sample(sample),
-            strategy,
-            context_budget(
-                self.wording,
-                words=self.options.context_words,
-                tokens=self.options.context_tokens,
-                count_tokens=self._count_tokens,
-            ),
-            first.selection if first else None,
+        selection = first.selection if first else None
+        return build_context(self.wording.sample(sample), strategy, self.budget(), selection)
+
+    def budget(self) -> Budget:
+        """How long a context may be."""
+        return context_budget(
+            self.wording,
+            words=self.options.context_words,
+            tokens=self.options.context_tokens,
+            count_tokens=self._count_tokens,
         )
 
     def captions(self, features: Tensor, contexts: Sequence[str]) -> list[str]:

@@ -160,6 +160,7 @@ class NewsBuilder(BaseDatasetBuilder):
                     split,
                     image_processor=self.vis_processors["eval"],
                     wording=self.mixer.wording,
+                    tasks=self.mixer.trained_tasks(),
                     limit=self.config.limit.get(split),
                     other_image=split == "test" and self.config.other_image,
                 )

@@ -30,6 +30,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         split: The split.
         image_processor: PIL picture → tensor [3, H, W].
         wording: How the tasks are worded; whoever evaluates must ask as the training asked.
+        tasks: Names of the tasks that the training mixes; those of other packages are asked of every photo.
         limit: Read only the first so many samples; all where None.
         other_image: Give each sample another article's photo too, to prove that the picture is looked at.
 
@@ -44,11 +45,12 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         *,
         image_processor: ImageProcessor,
         wording: Wording,
+        tasks: Sequence[str] = (),
         limit: int | None = None,
         other_image: bool = False,
     ) -> None:
         self.split, self.ner = split, dict(index.ner)
-        self.wording, self.image_processor = wording, image_processor
+        self.wording, self.image_processor, self.tasks = wording, image_processor, tuple(tasks)
         self._members: list[_Member] = []
         for shard in index.shards.get(split, ()):
             if limit is not None and len(self._members) >= limit:

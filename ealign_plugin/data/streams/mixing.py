@@ -76,6 +76,11 @@ class TaskMixer:
             named |= set(recipe.tasks)
         self._tasks = [task for task in TASKS if task in named]
 
+    def trained_tasks(self) -> list[str]:
+        """Names of the tasks that have a share above 0 at some time of the training."""
+        recipes = [self.recipe, *(recipe for _, recipe in self._recipes)]
+        return [task for task in TASKS if any(recipe.tasks.get(task) for recipe in recipes)]
+
     def recipe_at(self, batch: int) -> TaskMixture:
         """The recipe that holds for the batch with this number."""
         return next((recipe for until, recipe in self._recipes if batch < until), self.recipe)
