@@ -1,9 +1,9 @@
-"""What an evaluation has found out so far, on disk as it is made, so that an interrupted one goes on.
+"""The records of an evaluation, on disk as they are made, so that an interrupted one continues.
 
 ::
 
     <run folder>/evaluation-test/        gone when the evaluation is complete
-        rank0.jsonl                      each process writes its own: a header, then one line a batch
+        rank0.jsonl                      one file a process: a header, then one line a batch
             {"identity": {"weights": …, "run": …, "samples": …}}
             [{"index": 0, "caption": …}, {"index": 2, …}]
 """
@@ -28,7 +28,7 @@ class Journal:
     """The records of one evaluation.
 
     Args:
-        folder: Its own folder; shared by all processes.
+        folder: Where its files are, and nothing else; shared by all processes.
         rank: This process.
         identity: What must be the same for records to be used again, as JSON values.
     """
@@ -36,18 +36,18 @@ class Journal:
     def __init__(self, folder: Path, rank: int, identity: Mapping[str, Any]) -> None:
         self.folder, self.rank = folder, rank
         self.identity = json.loads(json.dumps(identity))
-        self._begun = False
+        self._started = False
 
     def read(self) -> list[Record]:
         """The records of all processes; those of another identity count as none."""
-        found: list[Record] = []
+        records: list[Record] = []
         for path in sorted(self.folder.glob("rank*.jsonl")):
             header, *batches = _whole_lines(path) or [None]
             if header == {"identity": self.identity}:
-                found += [record for batch in batches for record in batch]
+                records += [record for batch in batches for record in batch]
             else:
                 logging.warning("%s: of another evaluation, and so not used again", path)
-        return found
+        return records
 
     def add(self, records: Sequence[Record]) -> None:
         """Append the records of a batch: all of them or none.
@@ -57,9 +57,9 @@ class Journal:
         """
         path = self.folder / f"rank{self.rank}.jsonl"
         try:
-            if not self._begun:
-                self._begin(path)
-                self._begun = True
+            if not self._started:
+                self._start(path)
+                self._started = True
             with path.open("a", encoding="utf-8") as file:
                 file.write(_line(list(records)))
         except OSError as error:
@@ -68,7 +68,7 @@ class Journal:
                 "room there; the same command then goes on from what was written"
             ) from None
 
-    def _begin(self, path: Path) -> None:
+    def _start(self, path: Path) -> None:
         """Header, and the whole lines of this evaluation that are there already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         header, *batches = (_whole_lines(path) if path.exists() else []) or [None]

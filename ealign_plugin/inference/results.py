@@ -1,4 +1,4 @@
-"""What a captioner gives back."""
+"""What a captioner returns."""
 
 from __future__ import annotations
 

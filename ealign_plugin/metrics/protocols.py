@@ -1,4 +1,4 @@
-"""Named protocols: figures of different protocols cannot be compared, so each result names its own.
+"""Named protocols: figures of different protocols cannot be compared, so each result names its protocol.
 
 Caption metrics are the same in all of them; the protocols differ in when two entities are the same.
 """
@@ -19,14 +19,12 @@ class Protocol:
         source: Where the protocol comes from, and where this one deviates from it.
         match_label: Over all labels, a match needs an equal label too.
         fold: Texts are compared lower-cased and without accents.
-        labels: Labels that get figures of their own.
     """
 
     name: str
     source: str
     match_label: bool
     fold: bool
-    labels: tuple[str, ...] = ("PERSON", "ORG", "GPE", "DATE")
 
 
 PROTOCOLS = {

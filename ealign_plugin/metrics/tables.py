@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+Cell = str | float | None
+"""What a cell of a table shows."""
 
 HEADINGS = {
     **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
@@ -27,7 +29,7 @@ PLAIN = frozenset({"words", "reference_words"})
 
 
 def format_table(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Cell]],
     columns: Sequence[str],
     *,
     decimals: int = 1,
@@ -71,7 +73,7 @@ def _heading(key: str) -> str:
     return HEADINGS.get(key, key.replace("_", " "))
 
 
-def _cell(value: str | float | None, decimals: int, scale: int) -> str:
+def _cell(value: Cell, decimals: int, scale: int) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -1,0 +1,93 @@
+"""The file that lets a checkpoint caption by itself, and what a run's config makes of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.errors import UserError
+from ealign_plugin.inference.options import InferenceOptions
+from ealign_plugin.inference.run_settings import checkpoint_files, read_run_config, settings_of_config
+from ealign_plugin.inference.settings import NAME, CaptioningSettings
+
+SETTINGS = CaptioningSettings(
+    model={"arch": "ealign_llava", "model_type": "micro", "pretrained": "a/folder", "max_txt_len": 64},
+    templates=Templates(caption="{context} Now?", separator="\n"),
+    context="supplemented",
+    options=InferenceOptions(context_tokens=90, threshold=None, num_beams=2),
+    ner={"name": "en_core_web_md", "version": "3.8.0"},
+    image_processor={"name": "ealign_image", "image_size": 32},
+    text_processor={"name": "ealign_text"},
+    plugins=("a_package",),
+)
+
+CONFIG = {
+    "model": {"arch": "ealign_llava", "model_type": "micro"},
+    "datasets": {"ealign_micronews": {"templates": {"no": "nope"}}},
+    "run": {"contexts": ["oracle", "head", "supplemented"], "num_beams": 1, "plugins": ["a_package"]},
+}
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    path = tmp_path / NAME
+    path.write_bytes(SETTINGS.to_bytes())
+    assert CaptioningSettings.read(path) == SETTINGS
+    assert CaptioningSettings.from_json(json.loads(json.dumps(SETTINGS.to_json()))) == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2 found, 1 expected; update ealign-plugin"),
+        ({"model": None}, "model: found NoneType, expected a mapping"),
+        ({"context": 3}, "context: found int, expected text"),
+        ({"inference": {"num_beam": 1}}, "inference: unknown option 'num_beam'; did you mean 'num_beams'"),
+        ({"inference": {"num_beams": 0}}, "run.num_beams: at least 1 was expected, found 0"),
+        ({"inference": {"num_beams": "2"}}, "a value is missing or of the wrong type"),
+        ({"templates": {"caption": "Now?"}}, "templates.caption: {context} was expected once"),
+        ({"ner": {}}, "a value is missing or of the wrong type"),
+    ],
+)
+def test_a_broken_file_is_one_clear_error(tmp_path, change, message):
+    path = tmp_path / NAME
+    path.write_text(json.dumps({**SETTINGS.to_json(), **change}))
+    with pytest.raises(UserError) as error:
+        CaptioningSettings.read(path)
+    assert str(error.value).startswith(str(path)) and message in str(error.value)
+    path.write_text("{")
+    with pytest.raises(UserError, match="it is no JSON"):
+        CaptioningSettings.read(path)
+
+
+def test_an_exported_model_has_all_its_weights_in_its_folder():
+    model = SETTINGS.for_exported_folder().model
+    assert "pretrained" not in model and model["load_finetuned"] is False and model["trainable"] is None
+    assert (model["arch"], model["max_txt_len"]) == ("ealign_llava", 64)
+
+
+def test_the_config_of_a_run_makes_them():
+    settings = settings_of_config(CONFIG, "run.yaml", {"name": "en_core_web_md", "version": "3.8.0"})
+    assert settings.templates.no == "nope"
+    assert settings.context == "head"  # the first that needs no reference caption; refined is none of them
+    assert settings.options.num_beams == 1 and settings.options.max_len == InferenceOptions().max_len
+    assert settings.ner == {"name": "en_core_web_md", "version": "3.8.0"}
+    assert settings.image_processor == {"name": "ealign_image", "image_size": 64, "decode_margin": 2}
+    assert settings.plugins == ("a_package",)
+    assert settings_of_config(CONFIG, "run.yaml").ner["name"] == "en_core_web_sm"  # of the world
+
+
+def test_a_checkpoint_of_a_run_that_asks_in_two_ways_carries_none(caplog):
+    datasets = {"ealign_micronews": {}, "other": {"templates": {"no": "nope"}}}
+    assert checkpoint_files({**CONFIG, "datasets": datasets}) == {}
+    assert "ealign_micronews and other have unlike templates" in caplog.text
+    assert list(checkpoint_files(CONFIG)) == [NAME]
+
+
+def test_the_yaml_of_a_run_is_read_with_its_bases(tmp_path: Path):
+    (tmp_path / "base.yaml").write_text(json.dumps(CONFIG))
+    (tmp_path / "run.yaml").write_text("base: base.yaml\nrun: {num_beams: 3, max_len: '${run.num_beams}'}")
+    assert read_run_config(tmp_path / "run.yaml")["run"]["max_len"] == 3
+    (tmp_path / "run.yaml").write_text("base: base.yaml\nrun: {max_len: '${run.nothing}'}")
+    with pytest.raises(UserError, match="run.yaml"):
+        read_run_config(tmp_path / "run.yaml")
