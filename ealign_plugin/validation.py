@@ -1,21 +1,189 @@
-"""Checks of values that users give, and the words of their messages."""
+"""Checks of values that users give, and the words of their messages.
+
+A range says what a value may be, checks one, and describes itself for ``ealign list options``::
+
+    >>> Number(least=1, whole=True).problem("run.max_iters", 0)
+    'run.max_iters: found 0, expected at least 1'
+    >>> str(Number(least=0, most=1, allow_none=True))
+    'a number from 0 to 1, or null'
+    >>> str(Choice(("ddp", "fsdp")))
+    'ddp or fsdp'
+
+The options of a run are fields of dataclasses, each made by `option` with its default, help and range.
+"""
 
 from __future__ import annotations
 
-import difflib
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from ealign_plugin.errors import UserError
 
+# Ranges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """Finite numbers within limits; true and false are none.
+
+    Args:
+        least: Smallest value.
+        most: Largest value.
+        above: The value must be larger than this.
+        below: The value must be smaller than this.
+        whole: Only ints.
+        allow_none: Null is a value too: it turns an option off.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    whole: bool = False
+    allow_none: bool = False
+
+    def accepts(self, value: object) -> bool:
+        """Is the value one of these numbers?"""
+        if value is None:
+            return self.allow_none
+        return self._has_the_type(value) and is_number(value) and self._is_within(value)
+
+    def problem(self, where: str, value: object) -> str:
+        """What is wrong with the value, in one line; empty where nothing is.
+
+        Args:
+            where: The config key or option.
+            value: What was found there.
+        """
+        if self.accepts(value):
+            return ""
+        expected = self._limits() if self._has_the_type(value) and self._limits() else str(self)
+        return f"{where}: found {value!r}, expected {expected}"
+
+    def check(self, where: str, value: object) -> None:
+        """Refuse any other value.
+
+        Raises:
+            UserError: see `problem`.
+        """
+        if problem := self.problem(where, value):
+            raise UserError(problem)
+
+    def __str__(self) -> str:
+        kind, limits = "a whole number" if self.whole else "a number", self._limits()
+        of = " of" if limits.startswith("at") else ""
+        return kind + (f"{of} {limits}" if limits else "") + (", or null" if self.allow_none else "")
+
+    def _has_the_type(self, value: object) -> bool:
+        return type(value) is int or not self.whole and type(value) is float
+
+    def _is_within(self, value: float) -> bool:
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def _limits(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f"from {self.least} to {self.most}"
+        limits = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few values; ``1`` is not ``true``."""
+
+    values: tuple[Any, ...]
+
+    def accepts(self, value: object) -> bool:
+        """Is the value one of them?"""
+        return any(value is choice or value == choice and type(value) is str for choice in self.values)
+
+    def problem(self, where: str, value: object) -> str:
+        """What is wrong with the value, in one line; empty where nothing is."""
+        if self.accepts(value):
+            return ""
+        return f"{where}: found {value!r}, expected {self}"
+
+    def __str__(self) -> str:
+        *others, last = map(as_yaml, self.values)
+        return f"{', '.join(others)} or {last}" if others else last
+
+
+Range = Number | Choice
+
+
+# Options: fields of dataclasses
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field with the help and the range of a user's option in its ``metadata``.
+
+    Args:
+        default: A mapping is copied for each instance. A default of None allows null.
+        help: One line, without the key.
+        least: Smallest value.
+        most: Largest value.
+        choices: All values that there are.
+    """
+    metadata = {"help": help, "least": least, "most": most, "choices": choices}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def option_defaults(options: type) -> dict[str, Any]:
+    """Key → default, as a YAML has it, of the fields that `option` made."""
+    defaults: dict[str, Any] = {}
+    for one in fields(options):
+        value = one.default if one.default_factory is MISSING else one.default_factory()
+        defaults[one.name] = list(value) if isinstance(value, tuple) else value
+    return defaults
+
+
+def option_help(options: type) -> dict[str, str]:
+    """Key → one line of help, of the fields that `option` made."""
+    return {one.name: one.metadata["help"] for one in fields(options)}
+
+
+def option_choices(options: type) -> dict[str, tuple[Any, ...]]:
+    """Key → its values, of the options that have but a few."""
+    return {one.name: one.metadata["choices"] for one in fields(options) if one.metadata.get("choices")}
+
+
+def option_ranges(options: type) -> dict[str, Range]:
+    """Key → its range, of the options that have one."""
+    ranges: dict[str, Range] = {}
+    for one in fields(options):
+        least, most, choices = (one.metadata.get(key) for key in ("least", "most", "choices"))
+        if choices:
+            ranges[one.name] = Choice(choices)
+        elif least is not None or most is not None:
+            names = str(one.type).replace(" ", "").split("|")
+            whole = "int" in names and "float" not in names
+            ranges[one.name] = Number(least=least, most=most, whole=whole, allow_none="None" in names)
+    return ranges
+
+
+# Names
+
 
 def unknown(where: str, key: object, known: Iterable[str], what: str = "key") -> str:
-    """One problem line: the place, the unknown name, and the nearest known one, or what is known."""
+    """One line: the place, the unknown name, and the nearest known one, or what is known."""
     known = sorted(known)
     hint = suggest(str(key), known)
     if not hint:
@@ -25,39 +193,21 @@ def unknown(where: str, key: object, known: Iterable[str], what: str = "key") ->
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    """'; did you mean 'near'?', or '' where nothing is near."""
+    near = nearest(name, known)
+    return f"; did you mean '{near}'?" if near else ""
 
 
-def raise_all(path: str | Path, problems: Sequence[str]) -> None:
-    """UserError with every problem found: on one line if there is one, else one line each."""
-    if len(problems) == 1:
-        raise UserError(f"{path}: {problems[0]}")
-    if problems:
-        raise UserError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
-
-
-def in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-# Messages
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def expected_one_of(found: str, valid: Sequence[str] | Iterable[str]) -> str:
+def expected_one_of(name: str, known: Iterable[str]) -> str:
     """'one of a, b expected; did you mean b?'"""
-    names = list(dict.fromkeys(valid))
-    near = get_close_matches(str(found), names, n=1)
-    return f"one of {', '.join(names)} expected" + (f"; did you mean {near[0]}?" if near else "")
+    names = list(dict.fromkeys(known))
+    near = nearest(str(name), names)
+    return f"one of {', '.join(names)} expected" + (f"; did you mean {near}?" if near else "")
 
 
-def is_number_between(value: object, least: float, most: float = sys.float_info.max) -> bool:
-    """Is it a finite number within these limits? true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like this one; empty where none is."""
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
 def check_names(record: Any, changes: Mapping[str, object], where: str) -> None:
@@ -70,3 +220,68 @@ def check_names(record: Any, changes: Mapping[str, object], where: str) -> None:
     for name in changes:
         if name not in known:
             raise UserError(f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}")
+
+
+# Types and numbers
+
+TYPE_NAMES = {
+    **{dict: "a mapping", list: "a list", tuple: "a list", str: "text", bool: "true or false"},
+    **{int: "a whole number", float: "a number"},
+}
+"""What a YAML's user calls Python's types."""
+
+
+def type_problem(where: str, value: object, expected: type | None) -> str:
+    """What is wrong with a value of another type, in one line; empty where nothing is.
+
+    Null is always right: it turns an option off. An int is a float; true and false are no numbers, which they
+    are in Python.
+    """
+    if value is None or expected is None:
+        return ""
+    if isinstance(value, bool):
+        fits = expected is bool
+    else:
+        fits = isinstance(value, expected) or expected is float and isinstance(value, int)
+    return "" if fits else f"{where}: found {value!r}, expected {TYPE_NAMES.get(expected, expected.__name__)}"
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Is it a finite number? true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_number_between(value: object, least: float, most: float | None = None) -> bool:
+    """Is it a finite number within these limits?"""
+    return Number(least=least, most=most).accepts(value)
+
+
+# Messages
+
+
+def raise_all(path: str | Path, problems: Sequence[str]) -> None:
+    """Report every problem at once: on one line if there is one, else one line each.
+
+    Raises:
+        UserError: there are problems.
+    """
+    if len(problems) == 1:
+        raise UserError(f"{path}: {problems[0]}")
+    if problems:
+        raise UserError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
+
+
+def in_one_line(error: Exception) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())
+
+
+def as_yaml(value: object) -> str:
+    """'null', 'true', 'bf16', '[a, b]': a value as a user writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {as_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_yaml, value)) + "]"
+    return str(value)

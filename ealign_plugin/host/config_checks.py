@@ -10,8 +10,8 @@ from lavis.runners import RunnerBase, RunnerIter
 from omegaconf import OmegaConf
 
 from ealign_plugin.host.registration import registered_class, registered_names
-from ealign_plugin.host.run_keys import HOST_RUN_KEYS, LAVIS_RUN_KEYS, LEAST, run_classes, run_defaults
-from ealign_plugin.validation import unknown
+from ealign_plugin.host.run_keys import HOST_RUN_KEYS, LAVIS_RUN_KEYS, run_classes, run_defaults, run_ranges
+from ealign_plugin.validation import TYPE_NAMES, Choice, type_problem, unknown
 
 MODEL_KEYS = ("arch", "model_type", "pretrained", "finetuned", "load_pretrained", "load_finetuned")
 
@@ -20,9 +20,6 @@ DATASET_KEYS = ("type", "data_type")
 
 
 PROCESSORS = ("vis_processor", "text_processor")
-
-
-TYPE_NAMES = {dict: "a mapping", list: "a list", float: "a number", int: "a whole number", str: "text"}
 
 
 def run_problems(config: Mapping[str, Any]) -> list[str]:
@@ -51,32 +48,28 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
     for key in required_run_keys(runner, bool(completed["evaluate"])):
         if completed.get(key) is None:
             problems.append(f"run.{key}: missing, expected {TYPE_NAMES[types[key]]}")
-    # A default of the class tells its type better than LAVIS's table, where it is given.
-    defaults = run_defaults(run)
-    choices = getattr(runner, "RUN_CHOICES", {})
-    for key, value in run.items():
-        if key in choices:
-            if not any(value is choice or value == choice and type(value) is str for choice in choices[key]):
-                told = ", ".join("null" if c is None else str(c).lower() for c in choices[key])
-                problems.append(f"run.{key}: found {value!r}, expected one of {told}")
-            continue
+    # A default of the class says its type better than LAVIS's table, where it is given.
+    defaults, ranges = run_defaults(run), run_ranges(run)
+    for key, value in completed.items():
         expected = type(defaults[key]) if defaults.get(key) is not None else types.get(key)
-        problems += type_problem(f"run.{key}", value, expected)
-    if completed["device"] not in ("auto", "cpu", "cuda"):
-        problems.append(f"run.device: found '{completed['device']}', expected auto, cpu or cuda")
+        limits = ranges.get(key)
+        problem = "" if isinstance(limits, Choice) else type_problem(f"run.{key}", value, expected)
+        if limits and not problem and (isinstance(limits, Choice) or value is not None):
+            problem = limits.problem(f"run.{key}", value)
+        problems += [problem] if problem else []
     ratios = run.get("train_dataset_ratios") or {}
     problems += [
         unknown(f"run.train_dataset_ratios.{name}", name, config["datasets"], what="data set")
         for name in ratios
         if name not in config["datasets"]
     ]
-    problems += range_problems(completed)
+    problems += impossible_together(completed)
     problems += split_problems(completed, config["datasets"])
     return problems
 
 
-def range_problems(run: Mapping[str, Any]) -> list[str]:
-    """Numbers that no run can have, alone or beside each other; other types are told elsewhere.
+def impossible_together(run: Mapping[str, Any]) -> list[str]:
+    """Values that are right alone and that no run can have beside each other.
 
     Args:
         run: The section with its defaults.
@@ -85,11 +78,6 @@ def range_problems(run: Mapping[str, Any]) -> list[str]:
         key: value for key, value in run.items() if isinstance(value, int | float) and type(value) is not bool
     }
     problems = [
-        f"run.{key}: found {numbers[key]}, expected at least {least}"
-        for key, least in LEAST.items()
-        if key in numbers and not numbers[key] >= least
-    ]
-    problems += [
         f"run.{smaller}: found {numbers[smaller]}, expected at most run.{larger}, {numbers[larger]}"
         for smaller, larger in (("warmup_steps", "max_iters"), ("min_lr", "init_lr"))
         if smaller in numbers and larger in numbers and numbers[smaller] > numbers[larger]
@@ -99,9 +87,9 @@ def range_problems(run: Mapping[str, Any]) -> list[str]:
             "run.test_splits: found none beside run.evaluate: true, expected what to test: [test]"
         )
     folder = Path(str(run["output_dir"])).expanduser()
-    for place in (folder, *folder.parents):
-        if place.is_file():
-            problems.append(f"run.output_dir: {folder}: {place} is a file, expected a folder; name another")
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            problems.append(f"run.output_dir: {folder}: {path} is a file, expected a folder; name another")
     return problems
 
 
@@ -201,7 +189,8 @@ def processor_problems(where: str, section: Mapping[str, Any]) -> list[str]:
 
 
 def is_ours(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "ealign_plugin"
+    """Whether a class reads just the keys of its default YAML: ours, and those that other packages derive."""
+    return any(base.__module__.partition(".")[0] == "ealign_plugin" for base in cls.__mro__)
 
 
 def read_defaults(path: str) -> dict[str, Any]:
@@ -225,31 +214,11 @@ def key_problems(
         if key in defaults:
             default = defaults[key]
             if default is not None:
-                problems += type_problem(place, value, type(default))
+                problem = type_problem(place, value, type(default))
+                problems += [problem] if problem else []
             is_open = default == {} or key in PROCESSORS
             if isinstance(default, Mapping) and isinstance(value, Mapping) and not is_open:
                 problems += key_problems(place, value, default)
         elif key not in also:
             problems.append(unknown(place, key, {*map(str, defaults), *also}))
     return problems
-
-
-def type_problem(where: str, value: object, expected: type | None) -> list[str]:
-    """None is always allowed: it turns an option off."""
-    if (
-        value is None
-        or expected is None
-        or isinstance(value, expected)
-        and not mistaken_bool(value, expected)
-    ):
-        return []
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return []
-    if expected is bool:
-        return [f"{where}: found {value!r}, expected true or false"]
-    return [f"{where}: found {value!r}, expected {TYPE_NAMES.get(expected, expected.__name__)}"]
-
-
-def mistaken_bool(value: object, expected: type) -> bool:
-    """In Python True is an int; in a YAML it is a mistake where a number stands."""
-    return isinstance(value, bool) and expected is not bool

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ealign_plugin.host.registration import registered_class
+from ealign_plugin.validation import Choice, Number, Range
 
 # What LAVIS 1.0.2 reads from `run`: runners, common/config.py and the stock tasks.
 LAVIS_RUN_KEYS: dict[str, type] = {
@@ -76,18 +77,69 @@ RUN_DEFAULTS: dict[str, Any] = {
 }
 
 
-# The smallest value of numbers in `run`.
-LEAST = {
-    **dict.fromkeys(("max_iters", "max_epoch", "iters_per_inner_epoch", "accum_grad_iters", "log_freq"), 1),
-    **dict.fromkeys(("batch_size_train", "batch_size_eval", "keep_last", "keep_best", "save_freq"), 1),
-    **dict.fromkeys(("num_workers", "warmup_steps", "init_lr", "min_lr", "weight_decay"), 0),
+def _numbers(*keys: str, least: float) -> dict[str, Range]:
+    return {key: Number(least=least, whole=LAVIS_RUN_KEYS.get(key) is int, allow_none=True) for key in keys}
+
+
+RUN_RANGES: dict[str, Range] = {
+    **_numbers("max_iters", "max_epoch", "iters_per_inner_epoch", "accum_grad_iters", "log_freq", least=1),
+    **_numbers("batch_size_train", "batch_size_eval", least=1),
+    **_numbers("num_workers", "warmup_steps", "init_lr", "min_lr", "weight_decay", least=0),
+    "device": Choice(("auto", "cpu", "cuda")),
 }
+"""What the keys of LAVIS may be, where their type does not say all."""
+
+
+RUN_HELP = {
+    "runner": "registered runner that trains and tests",
+    "task": "registered task: how data become batches and answers become figures",
+    "lr_sched": "registered learning-rate schedule",
+    "init_lr": "learning rate after the warm-up",
+    "min_lr": "learning rate at the end",
+    "warmup_lr": "learning rate of the first step; below 0: init_lr / warmup_steps",
+    "warmup_steps": "steps in which the learning rate rises",
+    "lr_decay_rate": "factor of LAVIS's step schedule",
+    "weight_decay": "AdamW's decay of matrices",
+    "beta2": "AdamW's second beta",
+    "max_epoch": "epochs; of runners that count epochs",
+    "max_iters": "steps; of runners that count steps",
+    "iters_per_inner_epoch": "steps between validations",
+    "accum_grad_iters": "batches whose gradients are averaged for one step",
+    "batch_size_train": "examples of a batch in each process",
+    "batch_size_eval": "photos of a batch in validation and test",
+    "num_workers": "processes that load data; 0: none beside the run's own",
+    "seed": "of weights that are drawn, data order and dropout",
+    "amp": "mixed precision of the forward pass",
+    "log_freq": "steps between lines of the log",
+    "output_dir": "where run folders are made; a relative path starts at the working directory",
+    "evaluate": "test only",
+    "resume_ckpt_path": "checkpoint to go on from, or whose weights are tested",
+    "train_splits": "splits that are trained on",
+    "valid_splits": "splits that are validated on",
+    "test_splits": "splits that are tested",
+    "train_dataset_ratios": "share of each data set in the batches: {ealign_goodnews: 2, ealign_news: 1}",
+    "device": "auto: cuda where there is one, else cpu",
+    "max_len": "most new tokens of an answer",
+    "min_len": "fewest new tokens of an answer",
+    "num_beams": "width of the beam",
+    "plugins": "modules to import before anything is looked up: [my_package.tasks]",
+    "dist_timeout_minutes": "how long processes wait for each other",
+}
+"""What the keys of LAVIS and of this room mean; those that only other tasks of LAVIS read are left out."""
 
 
 def run_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults of this room under those of the task and the runner that ``run`` names."""
     task, runner = run_classes(run)
     return {**RUN_DEFAULTS, **getattr(task, "RUN_DEFAULTS", {}), **getattr(runner, "RUN_DEFAULTS", {})}
+
+
+def run_ranges(run: Mapping[str, Any]) -> dict[str, Range]:
+    """The ranges of this room under those of the task and the runner that ``run`` names."""
+    task, runner = run_classes(run)
+    choices = {key: Choice(tuple(values)) for key, values in getattr(runner, "RUN_CHOICES", {}).items()}
+    of_classes = {**getattr(task, "RUN_RANGES", {}), **getattr(runner, "RUN_RANGES", {})}
+    return {**RUN_RANGES, **of_classes, **choices}
 
 
 def run_classes(run: Mapping[str, Any]) -> tuple[type | None, type | None]:

@@ -7,19 +7,14 @@ test. The keys of a YAML's ``run`` section are made of both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS, context_strategy
 from ealign_plugin.errors import UserError
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
-
-
-def option(default: Any, help: str, *, least: float | None = None) -> Any:
-    """A field of an options class: default, what it means, and the smallest number that is allowed."""
-    values: dict[str, Any] = {"metadata": {"help": help, "least": least}}
-    return field(default=default, **values)
+from ealign_plugin.validation import Range, option, option_defaults, option_help, option_ranges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +124,17 @@ EVALUATION_OPTIONS = tuple(one.name for one in fields(EvaluationOptions))
 
 def defaults() -> dict[str, Any]:
     """The default of every key, as a YAML has it."""
-    return {one.name: _as_yaml(one) for one in _all_fields()}
+    return option_defaults(EvaluationOptions) | option_defaults(InferenceOptions)
 
 
 def help_texts() -> dict[str, str]:
     """What every key means."""
-    return {one.name: one.metadata["help"] for one in _all_fields()}
+    return option_help(EvaluationOptions) | option_help(InferenceOptions)
+
+
+def ranges() -> dict[str, Range]:
+    """What every key may be, of those with limits."""
+    return option_ranges(EvaluationOptions) | option_ranges(InferenceOptions)
 
 
 def from_run(run: Mapping[str, Any]) -> tuple[InferenceOptions, EvaluationOptions]:
@@ -147,12 +147,3 @@ def from_run(run: Mapping[str, Any]) -> tuple[InferenceOptions, EvaluationOption
         InferenceOptions(**{name: run[name] for name in INFERENCE_OPTIONS if name in run}),
         EvaluationOptions(**{name: run[name] for name in EVALUATION_OPTIONS if name in run}),
     )
-
-
-def _all_fields() -> tuple[Field[Any], ...]:
-    return (*fields(EvaluationOptions), *fields(InferenceOptions))
-
-
-def _as_yaml(one: Field[Any]) -> Any:
-    assert one.default is not MISSING
-    return list(one.default) if isinstance(one.default, tuple) else one.default

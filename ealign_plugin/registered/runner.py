@@ -47,12 +47,13 @@ from ealign_plugin.training.loaders import (
 from ealign_plugin.training.loop import TrainingLoop
 from ealign_plugin.training.metric_log import MetricLog
 from ealign_plugin.training.optimizer import build_optimizer
-from ealign_plugin.training.options import TrainingOptions, run_choices, run_defaults, run_help
+from ealign_plugin.training.options import TrainingOptions
 from ealign_plugin.training.precision import Precision
 from ealign_plugin.training.resume import RunCheckpoints
 from ealign_plugin.training.run_state import RunState
 from ealign_plugin.training.sharding import unsharded, wrap
 from ealign_plugin.training.signals import StopSignals
+from ealign_plugin.validation import option_defaults, option_help, option_ranges
 
 
 @registered("runner", "ealign_runner")
@@ -70,9 +71,9 @@ class EalignRunner(RunnerIter):
     """
 
     GOES_ON = True  # in the folder of an interrupted run (see `ealign_plugin.host.run_folder`)
-    RUN_DEFAULTS = run_defaults(TrainingOptions)
-    RUN_KEYS = run_help(TrainingOptions)
-    RUN_CHOICES = run_choices(TrainingOptions)
+    RUN_DEFAULTS = option_defaults(TrainingOptions)
+    RUN_KEYS = option_help(TrainingOptions)
+    RUN_RANGES = option_ranges(TrainingOptions)
 
     # Declared by RunnerBase without types.
     datasets: dict[str, Any]

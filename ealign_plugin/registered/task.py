@@ -18,6 +18,7 @@ from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.protocols import CaptioningModel, EvaluationData
 from ealign_plugin.inference.run_settings import checkpoint_files
+from ealign_plugin.validation import Range
 
 
 @registered("task", "ealign_news_captioning")
@@ -33,6 +34,7 @@ class NewsCaptioning(BaseTask):
 
     RUN_DEFAULTS: ClassVar[dict[str, Any]] = options.defaults()
     RUN_KEYS: ClassVar[dict[str, str]] = options.help_texts()
+    RUN_RANGES: ClassVar[dict[str, Range]] = options.ranges()
 
     def __init__(self, run: Mapping[str, Any] | None = None) -> None:
         super().__init__()

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ealign_plugin.training.sharding import KINDS
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    choices: tuple[Any, ...] | None = None,
-) -> Any:
-    """A dataclass field with the help and the range of a user's option in its ``metadata``.
-
-    Args:
-        default: A mapping is copied for each instance.
-        help: One line, without the key.
-        least: Smallest value.
-        most: Largest value.
-        choices: All values that there are.
-    """
-    metadata = {"help": help, "least": least, "most": most, "choices": choices}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from ealign_plugin.validation import option
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """What ``run`` says about the training, beside what has no default (``max_iters``, ``init_lr`` …).
 
-    ``run_defaults``, ``run_help`` and ``run_choices`` make from it what the config's checks, the runner and
-    ``ealign list options`` need, so that no default stands twice.
+    `ealign_plugin.validation` makes from it what the config's checks, the runner and ``ealign list options``
+    need, so that no default stands twice.
     """
 
     accum_grad_iters: int = option(1, "batches whose gradients are averaged for one step", least=1)
@@ -74,22 +52,3 @@ class TrainingOptions:
         """Read them from a config's ``run`` section, which may hold other keys too; missing ones have
         their default."""
         return cls(**{each.name: run[each.name] for each in fields(cls) if each.name in run})
-
-
-def run_defaults(options: type = TrainingOptions) -> dict[str, Any]:
-    """Key → default."""
-    return {each.name: _default(each) for each in fields(options)}
-
-
-def run_help(options: type = TrainingOptions) -> dict[str, str]:
-    """Key → one line of help."""
-    return {each.name: each.metadata["help"] for each in fields(options)}
-
-
-def run_choices(options: type = TrainingOptions) -> dict[str, tuple[Any, ...]]:
-    """Key → its values, of the options that have but a few."""
-    return {each.name: each.metadata["choices"] for each in fields(options) if each.metadata["choices"]}
-
-
-def _default(each: Field[Any]) -> Any:
-    return each.default if each.default_factory is MISSING else each.default_factory()
