@@ -8,11 +8,13 @@ from functools import wraps
 
 import typer
 
+from ealign_plugin.cli import evaluate, train
 from ealign_plugin.cli.estimate import estimate
 from ealign_plugin.cli.exit_codes import run_and_report
 from ealign_plugin.cli.export import export
 from ealign_plugin.cli.inspect import inspect
 from ealign_plugin.cli.ladder import ladder
+from ealign_plugin.cli.list import list_registered
 from ealign_plugin.cli.prepare import prepare
 from ealign_plugin.cli.third_party import silence_third_party_warnings
 
@@ -25,19 +27,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Read by the parser that lavis.train and lavis.evaluate have, so that all options are the same.
+AS_THEY_ARE = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
-def add(command: Callable[..., None]) -> None:
+
+@app.command("train", context_settings=AS_THEY_ARE, add_help_option=False)
+def train_command(context: typer.Context) -> None:
+    """Train and test a model as a YAML says; the same as python -m lavis.train."""
+    raise typer.Exit(train.main(context.args, prog="ealign train"))
+
+
+@app.command("evaluate", context_settings=AS_THEY_ARE, add_help_option=False)
+def evaluate_command(context: typer.Context) -> None:
+    """Test a model as a YAML says, without training; the same as python -m lavis.evaluate."""
+    raise typer.Exit(evaluate.main(context.args, prog="ealign evaluate"))
+
+
+def add(command: Callable[..., None], name: str | None = None) -> None:
     """Register a subcommand: a user error is one line and code 2, Ctrl-C one line and 130."""
 
     @wraps(command)
     def run(*args: object, **options: object) -> None:
         raise typer.Exit(run_and_report(lambda: command(*args, **options)))
 
-    app.command()(run)
+    app.command(name)(run)
 
 
 for command in (prepare, inspect, estimate, export, ladder):
     add(command)
+add(list_registered, "list")
 
 
 def main() -> None:
