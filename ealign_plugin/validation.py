@@ -173,7 +173,8 @@ def option_ranges(options: type) -> dict[str, Range]:
         if choices:
             ranges[one.name] = Choice(choices)
         elif least is not None or most is not None:
-            names = str(one.type).replace(" ", "").split("|")
+            kind = one.type.__name__ if isinstance(one.type, type) else str(one.type)
+            names = kind.replace(" ", "").split("|")
             whole = "int" in names and "float" not in names
             ranges[one.name] = Number(least=least, most=most, whole=whole, allow_none="None" in names)
     return ranges

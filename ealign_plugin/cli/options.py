@@ -57,7 +57,7 @@ def all_options() -> list[Option]:
 
 
 def model_options() -> list[Option]:
-    """Options of ``model`` that any model type of this package has, with the default of the first that does."""
+    """Options of ``model`` in any model type of this package, with the default of the first that has them."""
     options: dict[str, Option] = {}
     for arch in MODELS:
         for path in registered_class("model", arch).PRETRAINED_MODEL_CONFIG_DICT.values():
