@@ -1,4 +1,4 @@
-"""``--dry-run``: everything that would stop a run is told at once, the plan is printed, nothing is made."""
+"""``--dry-run``: everything that would stop a run is reported at once, the plan is printed, nothing is made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.cli import train
-from ealign_plugin.cli.dry_run import show, visits
+from ealign_plugin.cli.dry_run.data import visits
+from ealign_plugin.cli.dry_run.table import print_plan
 from ealign_plugin.data.shards.position import StreamPosition
 from ealign_plugin.data.shards.read import RawSample
 from ealign_plugin.data.shards.write import write_index, write_split
@@ -33,7 +34,7 @@ from ealign_plugin.news import Entity, NewsSample, Sentence
 from ealign_plugin.registered.processors import MEAN, STD
 
 
-class Told(NamedTuple):
+class Report(NamedTuple):
     """What a command said: its exit code, stdout without the blanks of its columns, stderr."""
 
     code: int
@@ -54,12 +55,12 @@ def files(*folders: Path) -> set[Path]:
 
 
 @pytest.fixture
-def dry(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: Any, capsys: Any) -> Callable[..., Told]:
+def dry(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: Any, capsys: Any) -> Callable[..., Report]:
     """``dry("run.max_iters=5", data={...}, model={...})``: projects/ealign/train.yaml with these changes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "1000")
 
-    def run(*options: str, data: dict | None = None, model: dict | None = None) -> Told:
+    def run(*options: str, data: dict | None = None, model: dict | None = None) -> Report:
         config = yaml.safe_load((root / "projects" / "ealign" / "train.yaml").read_text())
         config["datasets"], config["model"] = data or config["datasets"], model or config["model"]
         config["run"]["shuffled_images"] = data is None
@@ -69,7 +70,7 @@ def dry(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: Any, capsys: A
         assert files(tmp_path, own_cache) == before
         assert not torch.cuda.is_initialized()
         said = capsys.readouterr()
-        return Told(code, " ".join(said.out.split()), said.err)
+        return Report(code, " ".join(said.out.split()), said.err)
 
     return run
 
@@ -127,8 +128,8 @@ def change(file: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
 
 
 def test_the_plan_of_the_embedded_world(dry, tmp_path, own_cache):
-    told = dry()
-    assert told.code == 0, told.error
+    report = dry()
+    assert report.code == 0, report.error
     for part in (
         "ealign_instructblip, type micro random weights 2.3 M parameters, 2.3 M trained",
         f"ealign_micronews: {own_cache}/micronews-12-",
@@ -143,13 +144,13 @@ def test_the_plan_of_the_embedded_world(dry, tmp_path, own_cache):
         "weights 8.7 MiB, gradients 8.7 MiB, optimiser 17.5 MiB",
         "Nothing was run; leave out --dry-run to start.",
     ):
-        assert part in told.plan
-    assert f"{tmp_path}/output/ealign_news_captioning/<date>_<time>" in told.plan
+        assert part in report.plan
+    assert f"{tmp_path}/output/ealign_news_captioning/<date>_<time>" in report.plan
 
 
 def test_the_plan_fits_a_narrow_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    show("run.yaml", [("data", "ealign_news: " + "/a_long_path" * 12), ("test", "many words " * 20)])
+    print_plan("run.yaml", [("data", "ealign_news: " + "/a_long_path" * 12), ("test", "many words " * 20)])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
@@ -157,33 +158,33 @@ def test_accumulation_processes_and_parts_with_their_own_rate(dry, monkeypatch):
     torchrun = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
     for name, value in torchrun.items():
         monkeypatch.setitem(os.environ, name, value)
-    told = dry("run.accum_grad_iters=2", "run.lrs={llm: 0.00015}", "run.warmup_steps=0")
-    assert "3,200 steps × 256 examples (32 × 2 accumulated × 4 processes) = 819,200" in told.plan
-    assert "from 0.0015 down to 3e-05; llm 0.1 times that" in told.plan
-    assert "buckets" in told.plan
+    report = dry("run.accum_grad_iters=2", "run.lrs={llm: 0.00015}", "run.warmup_steps=0")
+    assert "3,200 steps × 256 examples (32 × 2 accumulated × 4 processes) = 819,200" in report.plan
+    assert "from 0.0015 down to 3e-05; llm 0.1 times that" in report.plan
+    assert "buckets" in report.plan
     monkeypatch.setitem(os.environ, "RANK", "1")
-    assert dry() == Told(0, "", "")
+    assert dry() == Report(0, "", "")
 
 
 def test_an_evaluation_needs_no_training_split(dry, shards):
-    told = dry("run.evaluate=true", "run.valid_splits=[]", data={"ealign_news": shards("one", test=2)})
-    assert told.code == 0, told.error
-    assert "2 photos of test × 4 contexts" in told.plan and "steps" not in told.plan
+    report = dry("run.evaluate=true", "run.valid_splits=[]", data={"ealign_news": shards("one", test=2)})
+    assert report.code == 0, report.error
+    assert "2 photos of test × 4 contexts" in report.plan and "steps" not in report.plan
 
 
 def test_photos_of_several_data_sets(dry, shards):
     data = {"ealign_news": shards("one", train=4, val=1), "ealign_goodnews": shards("two", train=2, test=3)}
-    told = dry(
+    report = dry(
         "run.train_dataset_ratios={ealign_news: 3, ealign_goodnews: 1}",
         "datasets.ealign_news.recipe.tasks={caption: 1}",
         "datasets.ealign_goodnews.recipe.tasks={caption: 1}",
         "run.max_iters=100",
         data=data,
     )
-    assert told.code == 0, told.error
-    assert "ealign_news: about 2,400 visits, 600.0 epochs of 4 photos" in told.plan
-    assert "ealign_goodnews: about 800 visits, 400.0 epochs of 2 photos" in told.plan
-    assert "1 photos of val" in told.plan and "3 photos of test" in told.plan
+    assert report.code == 0, report.error
+    assert "ealign_news: about 2,400 visits, 600.0 epochs of 4 photos" in report.plan
+    assert "ealign_goodnews: about 800 visits, 400.0 epochs of 2 photos" in report.plan
+    assert "1 photos of val" in report.plan and "3 photos of test" in report.plan
 
 
 @pytest.mark.parametrize(
@@ -220,14 +221,14 @@ def test_shards_that_are_missing_or_cut_off_are_told_beside_other_problems(dry, 
     sorted((tmp_path / "one").glob("train*.tar"))[0].unlink()
     cut = sorted((tmp_path / "two").glob("train*.tar"))[1]
     cut.write_bytes(cut.read_bytes()[:100])
-    told = dry(
+    report = dry(
         "run.contexts=[refind]",
         "datasets.ealign_goodnews.recipe.tasks={capton: 1}",
         data=data,
         model=pretrained("nowhere"),
     )
-    assert told.code == 2 and not told.plan
-    first, *others = told.error.splitlines()
+    assert report.code == 2 and not report.plan
+    first, *others = report.error.splitlines()
     assert first == "error: run.yaml: 5 problems"
     assert any("one/train-000000.tar" in line and "nothing found" in line for line in others)
     assert any(
@@ -241,42 +242,44 @@ def test_shards_that_are_missing_or_cut_off_are_told_beside_other_problems(dry, 
 def test_an_index_that_is_broken(dry, shards, tmp_path):
     data = {"ealign_news": shards("one", train=2, val=1, test=1)}
     (tmp_path / "one" / "index.json").write_text("{")
-    told = dry(data=data)
-    assert told.code == 2 and "one/index.json: it cannot be read as JSON" in told.error
+    report = dry(data=data)
+    assert report.code == 2 and "one/index.json: it cannot be read as JSON" in report.error
 
 
 def test_a_ner_model_that_is_not_installed(dry):
-    told = dry("datasets.ealign_micronews.world.ner=en_core_web_huge")
-    assert told.code == 2 and "spaCy has no model 'en_core_web_huge'" in told.error
+    report = dry("datasets.ealign_micronews.world.ner=en_core_web_huge")
+    assert report.code == 2 and "spaCy has no model 'en_core_web_huge'" in report.error
 
 
 def test_splits_that_no_data_set_has(dry, shards):
     section = shards("one", train=2, val=1) | {"splits": ["train", "val", "test"]}
-    told = dry(data={"ealign_news": section})
-    assert told.code == 2 and "run.test_splits: no data set has photos of the split 'test'" in told.error
+    report = dry(data={"ealign_news": section})
+    assert report.code == 2 and "run.test_splits: no data set has photos of the split 'test'" in report.error
 
 
 def test_a_split_that_two_data_sets_have(dry, shards):
     data = {name: shards(name, train=1, val=1, test=1) for name in ("ealign_news", "ealign_goodnews")}
-    told = dry("run.valid_splits=[]", data=data)
-    assert "run.test_splits: 'test' found in ealign_goodnews, ealign_news" in told.error
+    report = dry("run.valid_splits=[]", data=data)
+    assert "run.test_splits: 'test' found in ealign_goodnews, ealign_news" in report.error
 
 
 def test_pictures_of_another_size_than_the_model_reads(dry):
     processor = "datasets.ealign_micronews.vis_processor.eval"
-    told = dry(f"{processor}.image_size=32", f"{processor}.name=ealign_image")
-    assert "datasets.ealign_micronews.vis_processor.eval.image_size: 32 found, 64 expected" in told.error
+    report = dry(f"{processor}.image_size=32", f"{processor}.name=ealign_image")
+    assert "datasets.ealign_micronews.vis_processor.eval.image_size: 32 found, 64 expected" in report.error
 
 
 def test_shuffled_images_need_other_images(dry):
-    told = dry("datasets.ealign_micronews.other_image=false")
-    assert "run.shuffled_images: true found, and datasets.ealign_micronews.other_image is false" in told.error
+    report = dry("datasets.ealign_micronews.other_image=false")
+    assert (
+        "run.shuffled_images: true found, and datasets.ealign_micronews.other_image is false" in report.error
+    )
 
 
 def test_a_runner_that_counts_epochs_does_not_read_an_endless_stream(dry, monkeypatch):
     monkeypatch.setattr(RunnerBase, "RUN_KEYS", {"clip_grad_norm": "of the other runner"}, raising=False)
-    told = dry("run.runner=runner_base", "run.max_epoch=2")
-    assert "run.runner: runner_base found, which counts epochs of data that end" in told.error
+    report = dry("run.runner=runner_base", "run.max_epoch=2")
+    assert "run.runner: runner_base found, which counts epochs of data that end" in report.error
 
 
 def test_a_rate_for_a_part_that_is_not_trained(dry):
@@ -287,20 +290,20 @@ def test_a_rate_for_a_part_that_is_not_trained(dry):
 
 
 def test_a_folder_of_weights_that_fits(dry, weights):
-    told = dry(model=pretrained(weights, trainable="lora"))
-    assert told.code == 0, told.error
-    assert "weights, which fit" in told.plan
-    assert "vision 0.5 (frozen), connector 1.0 (trained), llm 0.8 (frozen), lora 0.1 (trained)" in told.plan
+    report = dry(model=pretrained(weights, trainable="lora"))
+    assert report.code == 0, report.error
+    assert "weights, which fit" in report.plan
+    assert "vision 0.5 (frozen), connector 1.0 (trained), llm 0.8 (frozen), lora 0.1 (trained)" in report.plan
 
 
 def test_weights_of_another_shape_and_a_broken_file(dry, weights):
     file = weights / "model.safetensors"
     change(file, lambda content: content.update(query_tokens=torch.zeros(1, 3, 128)))
-    told = dry(model=pretrained(weights))
-    assert told.code == 2
+    report = dry(model=pretrained(weights))
+    assert report.code == 2
     assert (
         "1 of another shape; the first is query_tokens [1, 3, 128] where [1, 8, 128] is expected"
-        in told.error
+        in report.error
     )
     file.write_bytes(file.read_bytes()[:-9])
     assert "model.safetensors: it is no safetensors file" in dry(model=pretrained(weights)).error
@@ -323,8 +326,8 @@ def test_a_hub_that_gives_headers(dry, weights, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(weights))
     monkeypatch.setattr(huggingface_hub, "get_safetensors_metadata", headers)
-    told = dry(model=pretrained("owner/name@v1"))
-    assert "weights of owner/name@v1, which fit; 8.7 MiB will be downloaded" in told.plan, told.error
+    report = dry(model=pretrained("owner/name@v1"))
+    assert "weights of owner/name@v1, which fit; 8.7 MiB will be downloaded" in report.plan, report.error
     assert asked == [("owner/name", "v1")]
     del tensors["query_tokens"]
     assert "1 missing" in dry(model=pretrained("owner/name")).error
@@ -333,8 +336,8 @@ def test_a_hub_that_gives_headers(dry, weights, monkeypatch):
 def test_a_hub_that_does_not_answer(dry, weights, monkeypatch):
     (weights / "model.safetensors").unlink()
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(weights))
-    told = dry(model=pretrained("owner/name"))
-    assert told.code == 2 and "'owner/name': its weights are not here, and the hub does not" in told.error
+    report = dry(model=pretrained("owner/name"))
+    assert report.code == 2 and "'owner/name': its weights are not here, and the hub does not" in report.error
 
 
 def checkpoint(path: Path, leave_out: str = "none", **metadata: str) -> Path:
@@ -347,20 +350,20 @@ def checkpoint(path: Path, leave_out: str = "none", **metadata: str) -> Path:
 @pytest.mark.parametrize("key", ["run.resume_ckpt_path", "model.finetuned"])
 def test_a_checkpoint_is_held_against_the_model(dry, key, tmp_path):
     more = ["model.load_finetuned=true"] if key == "model.finetuned" else []
-    told = dry(f"{key}={checkpoint(tmp_path / 'whole.safetensors')}", *more)
-    assert told.code == 0, told.error
-    assert "random weights; then" in told.plan
+    report = dry(f"{key}={checkpoint(tmp_path / 'whole.safetensors')}", *more)
+    assert report.code == 0, report.error
+    assert "random weights; then" in report.plan
     part = checkpoint(tmp_path / "part.safetensors", leave_out="qformer.embeddings.")
-    told = dry(f"{key}={part}", *more)
-    assert f"{key}: {part}: weights of another model (" in told.error and " more" not in told.plan
-    assert "missing: qformer.embeddings." in told.error
+    report = dry(f"{key}={part}", *more)
+    assert f"{key}: {part}: weights of another model (" in report.error and " more" not in report.plan
+    assert "missing: qformer.embeddings." in report.error
     assert f"{key}: 'gone.safetensors': no such file" in dry(f"{key}=gone.safetensors", *more).error
 
 
 def test_a_checkpoint_of_another_recipe(dry, tmp_path):
     path = checkpoint(tmp_path / "other.safetensors", arch="ealign_llava")
-    told = dry(f"run.resume_ckpt_path={path}", "model.trainable=connector")
-    assert told.code == 2
+    report = dry(f"run.resume_ckpt_path={path}", "model.trainable=connector")
+    assert report.code == 2
 
 
 # Config
@@ -385,15 +388,15 @@ def test_a_checkpoint_of_another_recipe(dry, tmp_path):
     ],
 )
 def test_impossible_numbers_and_splits(dry, option, said):
-    told = dry(option)
-    assert told.code == 2 and said in told.error
+    report = dry(option)
+    assert report.code == 2 and said in report.error
 
 
 def test_an_evaluation_of_nothing(dry):
-    told = dry("run.evaluate=true", "run.test_splits=[]")
-    assert "run.test_splits: found none beside run.evaluate: true" in told.error
+    report = dry("run.evaluate=true", "run.test_splits=[]")
+    assert "run.test_splits: found none beside run.evaluate: true" in report.error
 
 
 def test_misspelt_keys_come_together(dry):
-    told = dry("run.sead=1", "model.losss_reduction=token", "run.num_workers=-1")
-    assert told.error.startswith("error: run.yaml: 3 problems\n")
+    report = dry("run.sead=1", "model.losss_reduction=token", "run.num_workers=-1")
+    assert report.error.startswith("error: run.yaml: 3 problems\n")

@@ -44,10 +44,10 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
     Raises:
         UserError: with every problem found, one line each.
     """
-    place = find_rank_info(os.environ)
-    if place and place.rank:
+    rank_info = find_rank_info(os.environ)
+    if rank_info and rank_info.rank:
         return
-    processes = place.world_size if place else 1
+    processes = rank_info.world_size if rank_info else 1
     run: dict[str, Any] = OmegaConf.to_container(cfg.run_cfg, resolve=True)
     problems: list[str] = []
     with collected(problems):
@@ -71,13 +71,9 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
         needs = estimate_of(model, cfg.model_cfg, run, processes)
         rows += [("memory", describe_memory(needs, run))]
         if not run["evaluate"]:
-            learnt = sum(needs.trained.values())
-            rows += [
-                (
-                    "checkpoint",
-                    f"{format_bytes(4 * learnt)}, and {format_bytes(8 * learnt)} beside it to resume",
-                )
-            ]
+            trained = 4 * sum(needs.trained.values())  # bytes in float32; AdamW keeps two more of each
+            beside = f"{format_bytes(2 * trained)} beside it to resume"
+            rows += [("checkpoint", f"{format_bytes(trained)}, and {beside}")]
     folder = (Path.cwd() / Path(run["output_dir"]).expanduser() / run["task"]).absolute()
     rows += [("output", f"{folder}/<date>_<time>")]
     print_plan(str(cfg_path), rows)

@@ -23,7 +23,10 @@ def describe_parts(model: NewsModel) -> str:
     parts = ", ".join(
         f"{part} {in_millions(total[part])} ({'trained' if trained[part] else 'frozen'})" for part in total
     )
-    return f"{in_millions(sum(total.values()))} M parameters, {in_millions(sum(trained.values()))} M trained: {parts}"
+    counts = (
+        f"{in_millions(sum(total.values()))} M parameters, {in_millions(sum(trained.values()))} M trained"
+    )
+    return f"{counts}: {parts}"
 
 
 def estimate_of(model: Any, cfg: DictConfig, run: Mapping[str, Any], processes: int) -> Estimate:
@@ -49,7 +52,8 @@ def estimate_of(model: Any, cfg: DictConfig, run: Mapping[str, Any], processes: 
 
 def describe_memory(needs: Estimate, run: Mapping[str, Any]) -> str:
     if run["evaluate"]:
-        return f"{format_bytes(needs.memory['weights'])} of weights in each process, and what a forward pass takes"
+        weights = format_bytes(needs.memory["weights"])
+        return f"{weights} of weights in each process, and what a forward pass takes"
     parts = ", ".join(f"{name} {format_bytes(count)}" for name, count in needs.memory.items() if count)
     read = needs.reading
     longest = f"{read.queries} image, {read.prompt} prompt and {read.target} target tokens"
