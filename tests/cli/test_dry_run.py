@@ -1,4 +1,4 @@
-"""``--dry-run``: everything that would stop a run is reported at once, the plan is printed, nothing is made."""
+"""``--dry-run``: everything that would stop a run is reported at once, the plan printed, nothing made."""
 
 from __future__ import annotations
 

@@ -62,6 +62,16 @@ def install(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[P
 
 
 @pytest.fixture(scope="session")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that ``pip wheel`` makes of a copy of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(root, folder / "copy", ignore=LEFT_OUT)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
+    pip(Path(sys.executable), "wheel", *options, str(folder / "copy"))
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
 def installed(
     bare_venv: Callable[[Path], Path], install: Callable[[Path, str], None], parent_packages: Path
 ) -> Callable[[str], Path]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -49,6 +50,31 @@ def test_a_regular_install_brings_configs_and_types(installed):
     packages = next(installed("regular").parents[1].glob("lib/python*/site-packages"))
     assert (packages / "ealign_plugin" / "py.typed").is_file()
     assert list((packages / "ealign_plugin" / "configs").rglob("*.yaml"))
+
+
+def test_a_wheel_holds_every_file_of_the_package(wheel, root):
+    """Code, configs, tokenizers, page template, font, start-up hook: all that the package has."""
+    package = root / "ealign_plugin"
+    files = {
+        str(path.relative_to(root))
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {Path(name).suffix for name in files} >= {".py", ".yaml", ".json", ".html", ".pth", ".typed"}
+    assert files - names == set()
+    assert {Path(name).name for name in names} >= HOOK_FILES
+
+
+def test_the_metadata_names_the_system_and_the_entry_points(wheel):
+    with ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        (points,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        fields, entry_points = archive.read(metadata).decode(), archive.read(points).decode()
+    assert "Classifier: Operating System :: POSIX :: Linux" in fields and "OS Independent" not in fields
+    assert "ealign = ealign_plugin.cli.app:main" in entry_points
+    assert "[lavis.plugins]\nealign = ealign_plugin" in entry_points
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -23,10 +23,8 @@ def describe_parts(model: NewsModel) -> str:
     parts = ", ".join(
         f"{part} {in_millions(total[part])} ({'trained' if trained[part] else 'frozen'})" for part in total
     )
-    counts = (
-        f"{in_millions(sum(total.values()))} M parameters, {in_millions(sum(trained.values()))} M trained"
-    )
-    return f"{counts}: {parts}"
+    everything, learnt = in_millions(sum(total.values())), in_millions(sum(trained.values()))
+    return f"{everything} M parameters, {learnt} M trained: {parts}"
 
 
 def estimate_of(model: Any, cfg: DictConfig, run: Mapping[str, Any], processes: int) -> Estimate:
