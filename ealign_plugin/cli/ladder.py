@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ealign_plugin.host.config_file import dotlist
-from ealign_plugin.ladder.climb import climb, run_process
-from ealign_plugin.ladder.rungs import chosen, read_rungs
+from ealign_plugin.ladder.run import run_process, run_rungs
+from ealign_plugin.ladder.rungs import read_rungs, select_rungs
 
 
 def ladder(
@@ -29,8 +29,8 @@ def ladder(
 ) -> None:
     """Run every rung of an ablation ladder and print one table.
 
-    A finished rung is not run again, so an interrupted ladder goes on by the same command; a changed YAML
-    is run anew, and so are the rungs that start from its weights.
+    A finished rung is not run again, so the same command continues an interrupted ladder; a changed YAML is
+    run again, and so are the rungs that start from its weights.
 
     \b
     Examples:
@@ -41,4 +41,4 @@ def ladder(
     changes = dotlist([*(options or []), *(more_options or [])])  # --options a=1 b=2, as lavis.train has it
     rungs = read_rungs(folder, changes)
     out = (out or Path("output", "ladder", folder.resolve().name)).absolute()
-    climb(rungs, chosen(rungs, only or []), out, changes, run_process)
+    run_rungs(rungs, select_rungs(rungs, only or []), out, changes, run_process)

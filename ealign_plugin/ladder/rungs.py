@@ -1,4 +1,4 @@
-"""``ealign ladder``: the rungs of an ablation, one after another, and one table of all of them.
+"""Reading the rungs of an ablation ladder.
 
 A folder of YAMLs, a rung each, in the order of their numbers::
 
@@ -94,11 +94,8 @@ class Result:
     figures: Mapping[str, Any]
 
 
-# The rungs
-
-
 def read_rungs(folder: Path, options: Sequence[str]) -> list[Rung]:
-    """All rungs in order, each checked: a mistake in the last one is told before the first is run.
+    """All rungs in order, each checked: a mistake in the last one is reported before the first is run.
 
     Raises:
         UserError: no folder of rungs, or something in one of them is wrong.
@@ -128,8 +125,8 @@ def read_rung(name: str, path: Path, options: Sequence[str], earlier: Sequence[R
     Raises:
         UserError: its section ``ladder`` is wrong, or its test has not one context.
     """
-    given = read_config(path, options).get("ladder")
-    section = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given
+    ladder = read_config(path, options).get("ladder")
+    section = OmegaConf.to_container(ladder, resolve=True) if OmegaConf.is_config(ladder) else ladder
     if not isinstance(section, dict) or not isinstance(section.get("label"), str):
         raise UserError(
             f"{path}: ladder: found {section!r}, expected {{label: TEXT, start: RUNG, published: {{}}}}"
@@ -167,7 +164,7 @@ def read_rung(name: str, path: Path, options: Sequence[str], earlier: Sequence[R
     return rung
 
 
-def chosen(rungs: Sequence[Rung], only: Sequence[str]) -> list[Rung]:
+def select_rungs(rungs: Sequence[Rung], only: Sequence[str]) -> list[Rung]:
     """The rungs that are named and those that they start from; all where none is named.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Any
 import typer
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import atomic_write
 from ealign_plugin.ladder.rungs import FIGURES, PUBLISHED_CIDER, SOURCE, Result, Rung
-
-# The table
+from ealign_plugin.metrics.tables import format_table
 
 
 def figures_of(metrics: Path, rung: Rung) -> dict[str, Any]:
@@ -36,8 +36,6 @@ def figures_of(metrics: Path, rung: Rung) -> dict[str, Any]:
 
 def table_of(rungs: Sequence[Rung], results: Mapping[str, Result]) -> str:
     """One row a rung, in order; dashes where it was not run."""
-    from ealign_plugin.metrics.tables import format_table
-
     rows = []
     for rung in rungs:
         row: dict[str, Any] = {"rung": rung.label, "context": rung.context}
@@ -54,8 +52,6 @@ def table_of(rungs: Sequence[Rung], results: Mapping[str, Result]) -> str:
 
 def write_table(rungs: Sequence[Rung], results: Mapping[str, Result], out: Path) -> None:
     """Print the table, and write ladder.txt and ladder.json."""
-    from ealign_plugin.files import atomic_write
-
     text = (
         f"{table_of(rungs, results)}\n\nAll ×100. Published: {SOURCE}, cited; figures of another data set or "
         "model are not comparable with it.\n"

@@ -12,13 +12,12 @@ from pathlib import Path
 import typer
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import atomic_write
 from ealign_plugin.ladder.rungs import DONE, METRICS, Result, Rung
 from ealign_plugin.ladder.table import as_json, figures_of, write_table
 
-# Running them
 
-
-def climb(
+def run_rungs(
     rungs: Sequence[Rung],
     wanted: Sequence[Rung],
     out: Path,
@@ -42,14 +41,14 @@ def climb(
     for rung in rungs:
         if rung.start and rung.start not in results:
             continue
-        print_of = fingerprint(rung, out, results)
-        found = finished(out / rung.name, print_of)
+        version = fingerprint(rung, out, results)
+        result = finished_result(out / rung.name, version)
         if rung.name in names:
             heading = f"{names.index(rung.name) + 1} of {len(names)}: {rung.name} — {rung.label}"
-            typer.echo(f"\n{heading}" + (f" (finished already: {found.run})" if found else ""))
-            found = found or run_rung(rung, rungs, results, out, options, run, print_of)
-        if found:
-            results[rung.name] = found
+            typer.echo(f"\n{heading}" + (f" (finished already: {result.run})" if result else ""))
+            result = result or run_rung(rung, rungs, results, out, options, run, version)
+        if result:
+            results[rung.name] = result
     write_table(rungs, results, out)
 
 
@@ -61,13 +60,13 @@ def fingerprint(rung: Rung, out: Path, results: Mapping[str, Result]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def finished(folder: Path, fingerprint: str) -> Result | None:
-    """What the rung left there, if it ended with this fingerprint and its run is still there."""
+def finished_result(folder: Path, version: str) -> Result | None:
+    """What a rung left in its folder, if it ended with this fingerprint and its run is still there."""
     try:
-        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        run = folder / done["run"]
-        if done["fingerprint"] == fingerprint and (run / METRICS).is_file():
-            return Result(run, done["figures"])
+        record = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        run = folder / record["run"]
+        if record["fingerprint"] == version and (run / METRICS).is_file():
+            return Result(run, record["figures"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
@@ -80,28 +79,40 @@ def run_rung(
     out: Path,
     options: Sequence[str],
     run: Callable[[Sequence[str]], int],
-    fingerprint: str,
+    version: str,
 ) -> Result:
-    from ealign_plugin.files import atomic_write
+    """Run one rung and write down what it left.
 
+    Args:
+        rung: The rung.
+        rungs: All, in order.
+        results: Those that are finished, by name.
+        out: Folder of the ladder.
+        options: ``a.b=c`` each.
+        run: Runs a command and returns its exit code.
+        version: See `fingerprint`.
+
+    Raises:
+        UserError: its process failed, or left no figures.
+    """
     folder = out / rung.name
-    before = {path for path in run_folders(folder) if (path / METRICS).is_file()}  # others go on
+    finished = {path for path in run_folders(folder) if (path / METRICS).is_file()}  # others may resume
     code = run(command(rung, rungs, results, folder, options))
-    made = [path for path in run_folders(folder) if path not in before]
+    made = [path for path in run_folders(folder) if path not in finished]
     if code or not made or not (made[-1] / METRICS).is_file():
-        log = f"its log is {made[-1] / 'console.log'}" if made else "what it printed stands above"
+        log = f"its log is {made[-1] / 'console.log'}" if made else "what it printed is above"
         raise UserError(
             f"rung {rung.name} ({rung.path}): ended with exit code {code}"
             f"{'' if code else ' and left no metrics.json'}; {log}; once that is mended, the same command "
             "goes on with this rung"
         )
     result = Result(made[-1], figures_of(made[-1] / METRICS, rung))
-    done = {
-        "fingerprint": fingerprint,
+    record = {
+        "fingerprint": version,
         "run": str(made[-1].relative_to(folder)),
         "figures": result.figures,
     }
-    atomic_write(folder / DONE, as_json(done))
+    atomic_write(folder / DONE, as_json(record))
     return result
 
 
@@ -139,5 +150,5 @@ def run_process(command: Sequence[str]) -> int:
 
 def run_folders(folder: Path) -> list[Path]:
     """The run folders <task>/<date>_<time> of a rung, the newest last."""
-    found = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    folders = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
+    return sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name))
