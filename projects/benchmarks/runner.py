@@ -33,9 +33,9 @@ from _options import read_options  # the file beside this one
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ealign_plugin.cli.quiet import quiet
+from ealign_plugin.cli.third_party import silence_third_party_warnings
 
-quiet()
+silence_third_party_warnings()
 from lavis import tasks  # noqa: E402
 
 from ealign_plugin.data.streams.batches import TrainingBatches  # noqa: E402

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
-from ealign_plugin.cli.quiet import quiet
+from ealign_plugin.cli.third_party import silence_third_party_warnings
 from ealign_plugin.data.shards.index import Shard, ShardIndex
 from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.data.streams.batches import TrainingBatches
@@ -35,7 +35,7 @@ from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.data.streams.training import training_stream
 from ealign_plugin.news import Entity, NewsSample, Sentence
 
-quiet()
+silence_third_party_warnings()
 from ealign_plugin.registered.processors import ImageProcessor
 
 BATCH = 32

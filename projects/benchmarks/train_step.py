@@ -25,9 +25,9 @@ import torch
 from _options import read_options  # the file beside this one
 from torch.nn import functional as F
 
-from ealign_plugin.cli.quiet import quiet
+from ealign_plugin.cli.third_party import silence_third_party_warnings
 
-quiet()
+silence_third_party_warnings()
 from ealign_plugin.models import InstructBlip  # noqa: E402  it imports LAVIS
 from ealign_plugin.models.batching import Tokens, pad  # noqa: E402
 from ealign_plugin.models.meta import give_memory, shapes_only

@@ -29,9 +29,9 @@ import torch
 from _options import read_options  # the file beside this one
 from torch import Tensor, nn
 
-from ealign_plugin.cli.quiet import quiet
+from ealign_plugin.cli.third_party import silence_third_party_warnings
 
-quiet()
+silence_third_party_warnings()
 from omegaconf import OmegaConf  # noqa: E402
 from train_step import SHAPES, build  # noqa: E402  the file beside this one
 

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from ealign_plugin.cli.app import app
 from ealign_plugin.cli.options import yaml_options
+from ealign_plugin.registered.runner import EalignRunner
+from ealign_plugin.registered.task import NewsCaptioning
 
 PLUGIN = '''
 from ealign_plugin.metrics import register_metric
@@ -76,7 +78,7 @@ def test_an_option_with_its_default_its_range_and_its_meaning(listed):
         "key": "run.context_words",
         "default": "500",
         "range": "a whole number of at least 1",
-        "help": "word budget of every context",
+        "help": NewsCaptioning.RUN_KEYS["context_words"],
     }
     code, text = listed("options", "run.context_words")
     assert code == 0 and "a whole number of at least 1" in text
@@ -88,9 +90,6 @@ def test_the_options_below_a_key(listed):
 
 
 def test_every_key_that_the_task_and_the_runner_read_is_there(listed):
-    from ealign_plugin.registered.runner import EalignRunner
-    from ealign_plugin.registered.task import NewsCaptioning
-
     keys = {row["key"] for row in rows(listed, "options", "run")}
     assert keys >= {f"run.{key}" for key in (*NewsCaptioning.RUN_KEYS, *EalignRunner.RUN_KEYS)}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ealign_plugin.alignment.mixture import TASKS
+from ealign_plugin.alignment.tasks import TASKS
 from ealign_plugin.cli.dry_run.problems import collected
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.data.streams.batches import check_weights
@@ -142,7 +142,7 @@ def visits(mixer: TaskMixer, batches: int) -> int:
     total = 0.0
     for first, last in pairwise(bounds):
         recipe, owed, counted = mixer.recipe_at(first), dict.fromkeys(TASKS, 0.0), min(100, last - first)
-        gives = {"caption": 1, "entity": 1, "sentence": 2 * recipe.positives}
+        gives = {name: task.examples_at_once(recipe) for name, task in TASKS.items()}
         seen = 0
         for _ in range(counted):
             quota = task_quota(recipe, mixer.batch_size, owed)
