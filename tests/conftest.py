@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 # Fixtures that start an interpreter of their own, which imports torch, transformers and LAVIS: seconds each.
-STARTS_A_PROCESS = {"run_python"}
+STARTS_A_PROCESS = {"run_python", "pair"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,11 +35,21 @@ def load_weights(path: Path, model: nn.Module) -> None:
     if any(is_sharded(parameter) for parameter in model.parameters()):
         load_tensors_into(trained_state(model), path.name, path.parent)
     else:
-        run_on_all_ranks(lambda: model.load_checkpoint(path))
+        ours: Any = model
+        run_on_all_ranks(lambda: ours.load_checkpoint(path))
 
 
 def load_tensors_into(tensors: dict[str, Tensor], name: str, folder: Path) -> None:
-    """Read tensors from a file, or from shards, in place. Collective."""
+    """Fill tensors by name from a checkpoint. Collective.
+
+    Args:
+        tensors: Whole or sharded ones; their content is replaced.
+        name: A safetensors file, or ``shards``.
+        folder: The checkpoint's.
+
+    Raises:
+        UserError: the file cannot be read, lacks a name, or a shape differs.
+    """
     if not tensors:
         return
     if name != SHARDS and not any(map(is_sharded, tensors.values())):
@@ -66,16 +76,18 @@ def _fill_from_file(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise UserError(f"{path}: it cannot be read ({error}); use another checkpoint") from None
 
 
-# Writing
-
-
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """The weights that a checkpoint holds: ``model.trainable_state()``, or all of a foreign model."""
-    return model.trainable_state() if hasattr(model, "trainable_state") else model.state_dict()
+    ours: Any = model
+    return ours.trainable_state() if hasattr(model, "trainable_state") else model.state_dict()
 
 
 def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """In the first process whole tensors on the CPU, in others nothing. Collective."""
+    """All of each tensor, sharded or not. Collective.
+
+    Returns:
+        In the first process the tensors on the CPU, in others nothing.
+    """
     whole = {}
     for name, tensor in tensors.items():
         full = whole_tensor(tensor)

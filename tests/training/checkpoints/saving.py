@@ -1,4 +1,4 @@
-"""A small model and its optimiser, saved into checkpoints."""
+"""A small model and its optimiser, and how tests save them into checkpoints."""
 
 from __future__ import annotations
 
