@@ -148,6 +148,3 @@ def exit_unless_zero(code: int) -> None:
     """Exit the process with this code where it is not 0."""
     if code:
         sys.exit(code)
-
-
-or_exit = import_or_exit  # the name that a hook installed before this version calls

@@ -1,10 +1,24 @@
 """Everything of ours is registered once both packages are imported, in whichever order."""
 
+from types import SimpleNamespace
+
 import pytest
 from lavis.common.registry import registry
+from lavis.models import model_zoo
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.registration import registered
+from ealign_plugin.host.registration import (
+    RUN_PATHS,
+    current_run,
+    forget_run_paths,
+    refresh_catalogues,
+    registered,
+    registered_class,
+    registered_names,
+    registered_path,
+    set_configuration,
+    set_path,
+)
 
 REPORT = """
 from lavis.common.registry import registry
@@ -73,3 +87,46 @@ def test_a_name_that_another_package_holds_is_an_error(monkeypatch):
     )
     with pytest.raises(UserError, match="lr_scheduler name 'ealign_test' is held by other.package.Schedule"):
         registered("lr_scheduler", "ealign_test")(make_schedule("ealign_plugin.registered.schedules"))
+
+
+def test_laviss_registry_is_the_one_that_our_code_was_written_for():
+    """`ealign_plugin.host.registration` reads and changes these; of another LAVIS it has to be read again."""
+    from importlib.metadata import version
+
+    from ealign_plugin.host.compat import LAVIS_VERSION
+
+    assert version("salesforce-lavis") == LAVIS_VERSION
+    for kind in ("builder", "task", "processor", "model", "lr_scheduler", "runner"):
+        classes = registry.mapping[f"{kind}_name_mapping"]
+        assert classes and all(type(name) is str and isinstance(cls, type) for name, cls in classes.items())
+        assert callable(getattr(registry, f"register_{kind}"))
+    assert isinstance(registry.mapping["paths"], dict) and isinstance(registry.mapping["state"], dict)
+
+
+def test_catalogues_list_what_was_registered_since_lavis_was_imported(monkeypatch):
+    classes = dict(registry.mapping["model_name_mapping"])
+    classes["ealign_test_model"] = type("M", (), {"PRETRAINED_MODEL_CONFIG_DICT": {"tiny": ""}})
+    monkeypatch.setitem(registry.mapping, "model_name_mapping", classes)
+    refresh_catalogues()
+    assert "ealign_test_model" in dict(model_zoo)
+    monkeypatch.undo()
+    refresh_catalogues()
+    assert "ealign_test_model" not in dict(model_zoo)
+
+
+def test_the_config_and_folders_of_a_run_are_kept_by_lavis(monkeypatch):
+    monkeypatch.setitem(registry.mapping, "state", dict(registry.mapping["state"]))
+    monkeypatch.setitem(registry.mapping, "paths", dict(registry.mapping["paths"]))
+    set_configuration(SimpleNamespace(run_cfg={"seed": 7}))
+    assert current_run() == registry.get("configuration").run_cfg == {"seed": 7}
+    for name in RUN_PATHS:
+        set_path(name, f"/{name}")
+    assert registered_path("output_dir") == registry.get_path("output_dir") == "/output_dir"
+    forget_run_paths()
+    assert all(registered_path(name) is None for name in RUN_PATHS)
+
+
+def test_classes_and_names_by_kind():
+    assert registered_class("builder", "ealign_news") is registry.get_builder_class("ealign_news")
+    assert registered_class("task", "no_such_task") is None
+    assert registered_names("runner") == registry.list_runners()
