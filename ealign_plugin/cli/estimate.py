@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -16,9 +15,6 @@ from ealign_plugin.host.run_config import load_run_config
 
 if TYPE_CHECKING:
     from ealign_plugin.models.cost.estimate import Estimate
-
-# Of the model's options: those that change what it costs, or that it checks against its shape.
-OPTIONS = ("max_txt_len", "max_output_txt_len", "max_question_len", "dtype", "vision_dtype", "qformer_text")
 
 
 def estimate(
@@ -52,37 +48,19 @@ def estimate(
     changes = [*(options or []), *(more_options or [])]  # --options a=1 b=2, as lavis.train has it
     cfg = load_run_config(cfg_path, changes)  # reports a bad file before the imports below take their seconds
     from ealign_plugin.cli.from_config import news_model_class
-    from ealign_plugin.models.cost.estimate import estimate as estimate_cost
-    from ealign_plugin.models.cost.shapes import on_meta, reading_of, shape_of
+    from ealign_plugin.models.cost.estimate import estimate_config
 
-    family = news_model_class(cfg)
-    values: dict[str, Any] = OmegaConf.to_container(cfg.model_cfg, resolve=True)
+    news_model_class(cfg)
     if "batch_size_train" not in cfg.run_cfg:
         raise UserError(f"{cfg_path}: run.batch_size_train: nothing found, the examples of a batch expected")
-    model = on_meta(
-        family,
-        shape_of(values),
-        trainable=values.get("trainable"),
-        lora=values.get("lora"),
-        **{name: values[name] for name in OPTIONS if name in values},
-    )
-    reading = reading_of(
-        model.config,
-        question=getattr(model, "max_question_len", 0),
-        prompt=len(model.before) + (prompt_tokens or model.max_txt_len),
-        target=target_tokens or model.max_output_txt_len,
-    )
     batch = int(cfg.run_cfg.batch_size_train)
-    found = estimate_cost(
-        model,
-        reading,
-        batch=batch,
-        amp=bool(cfg.run_cfg.get("amp")),
-        gradient_checkpointing=bool(values.get("gradient_checkpointing")),
-        eager=values.get("attn_implementation") == "eager",
-        quantized=bool(values.get("quantize")),
-        gpus=gpus,
+    found = estimate_config(
+        cfg.model_cfg,
+        cfg.run_cfg,
+        processes=gpus,
         sharded=sharded,
+        prompt_tokens=prompt_tokens,
+        target_tokens=target_tokens,
     )
     if as_json:
         setting = {"batch": batch, "gpus": gpus, "sharded": sharded and gpus > 1}

@@ -31,7 +31,7 @@ from ealign_plugin.models.section import CONFIGS, values
 from ealign_plugin.models.tokenizers import frame_of, read_tokenizer, text_only
 from ealign_plugin.models.weights import smol
 from ealign_plugin.models.weights.hub import fetch, load_tokenizer, read_config
-from ealign_plugin.models.weights.lavis import load_lavis_weights_into
+from ealign_plugin.models.weights.lavis import lavis_files, load_lavis_weights_into
 from ealign_plugin.models.weights.loading import load_weights_into
 
 TYPES = ("micro", "smol", "vicuna7b", "vicuna13b", "flant5xl", "flant5xxl")
@@ -164,7 +164,7 @@ class InstructBlip(NewsModel):
         return self.vision_model(pixel_values=images).last_hidden_state
 
     def image_tokens(self, features: Tensor, questions: Sequence[str]) -> Tensor:
-        batch = pad(self._questions(questions), self.qformer_tokenizer.pad_token_id, features.device)
+        batch = pad(self.questions(questions), self.qformer_tokenizer.pad_token_id, features.device)
         queries = self.query_tokens.expand(len(questions), -1, -1)
         output = self.qformer(
             input_ids=batch.ids,
@@ -175,7 +175,8 @@ class InstructBlip(NewsModel):
         )[0]
         return self.language_projection(output[:, : queries.shape[1]])
 
-    def _questions(self, texts: Sequence[str]) -> list[Tokens]:
+    def questions(self, texts: Sequence[str]) -> list[Tokens]:
+        """What the Q-Former reads of each text."""
         head, tail = self.question_frame
         room = self.max_question_len - len(head) - len(tail)
         rows = self.qformer_tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -185,31 +186,6 @@ class InstructBlip(NewsModel):
 
 
 IMAGE = "<image>"
-
-
-def lavis_files(section: Mapping[str, Any]) -> list[Path]:
-    """The files of ``model.lavis_checkpoint``; none where a model comes from elsewhere.
-
-    Raises:
-        UserError: a file is missing, or it is given without ``language_model`` or the other way round.
-    """
-    files = [Path(name).expanduser() for name in section.get("lavis_checkpoint") or ()]
-    if files and not section.get("language_model"):
-        raise UserError(
-            "model.language_model: nothing found beside model.lavis_checkpoint; the folder or hub id of the "
-            "language model expected (Vicuna v1.1 or Flan-T5), which LAVIS's files leave out"
-        )
-    if not files and section.get("language_model"):
-        raise UserError(
-            f"model.language_model: {section['language_model']!r} found without model.lavis_checkpoint, "
-            "LAVIS's own files; give these too, or leave it empty: model.pretrained holds its language model"
-        )
-    if missing := [str(path) for path in files if not path.is_file()]:
-        raise UserError(
-            f"model.lavis_checkpoint: {', '.join(missing)}: no such file; give the paths of LAVIS's .pth "
-            "files, fetched from its model zoo"
-        )
-    return files
 
 
 def _lavis_parts(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,11 @@ def values(section: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: section[name] for name in names if name in section}
 
 
+def tokenizer_path(section: Mapping[str, Any]) -> Path:
+    """The file of ``model.tokenizer``, one of those that come with the package."""
+    return CONFIGS / "tokenizers" / section["tokenizer"] / "tokenizer.json"
+
+
 def default_path(configs: Mapping[str, str], model_type: object) -> str:
     """The YAML file of a model type.
 

@@ -30,6 +30,8 @@ from ealign_plugin.cli.third_party import silence_third_party_warnings
 silence_third_party_warnings()
 from ealign_plugin.models import InstructBlip  # noqa: E402  it imports LAVIS
 from ealign_plugin.models.batching import Tokens, pad  # noqa: E402
+from ealign_plugin.models.forwards import embed_rows, forward_groups
+from ealign_plugin.models.image_tokens import image_tokens_of
 from ealign_plugin.models.meta import give_memory, shapes_only
 from ealign_plugin.models.section import CONFIGS
 
@@ -152,9 +154,9 @@ def ours(batching: str) -> Callable[[InstructBlip, dict[str, Any]], torch.Tensor
 
 def lavis(model: InstructBlip, samples: dict[str, Any]) -> torch.Tensor:
     """As lavis.models.blip2_models.blip2_vicuna_instruct.forward; images are encoded once, as ours."""
-    images = model._image_tokens_of(samples)
+    images = image_tokens_of(model, samples)
     batch = pad(rows_of(model, samples), model.tokenizer.pad_token_id, images.device)
-    embeds, mask = model.embeds(images, batch.ids, batch.mask)
+    embeds, mask = embed_rows(model, images, batch.ids, batch.mask)
     labels = torch.cat([batch.labels.new_full(images.shape[:2], -100), batch.labels], dim=1)
     logits = model.language_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).logits
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
@@ -171,7 +173,7 @@ def widths(model: InstructBlip, samples: dict[str, Any], way: str) -> tuple[int,
     if way == "packed":
         return sum(lengths), sum(lengths)
     model.batching = "groups" if way == "groups" else "padded"
-    groups = model._forwards(rows, image, None)
+    groups = forward_groups(model, rows, image, None)
     return sum(lengths), sum(max(lengths[i] for i in group) * len(group) for group in groups)
 
 

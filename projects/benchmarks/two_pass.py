@@ -153,7 +153,7 @@ def transformers_way(model: InstructBlip, hf: Any, most: int) -> Way:
 
     def inputs(images: Tensor, question: str, rows: list[list[int]]) -> dict[str, Tensor]:
         batch = pad([Tokens(image_tokens + row) for row in rows], fill, images.device)
-        asked = pad(model._questions([question] * len(rows)), fill, images.device)
+        asked = pad(model.questions([question] * len(rows)), fill, images.device)
         return {
             "pixel_values": images.expand(len(rows), -1, -1, -1),
             "qformer_input_ids": asked.ids,

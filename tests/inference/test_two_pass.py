@@ -11,6 +11,7 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.inference.options import InferenceOptions
 from ealign_plugin.inference.two_pass import FirstPass, TwoPasses
 from ealign_plugin.models import InstructBlip
+from ealign_plugin.models.answers import fitting
 from ealign_plugin.news import NewsSample, Sentence
 
 LONG = "The mayor of Oslo met " + "and the minister of Bergen met " * 300 + "them."
@@ -75,7 +76,7 @@ def test_three_thousand_sentences(model, features):
 
 def test_an_over_long_sentence_keeps_the_question_in_front(model, features):
     before, after = Wording().sentence_parts()
-    fitted = model._fitting(before, [LONG + after, "It rained." + after])
+    fitted = fitting(model, before, [LONG + after, "It rained." + after])
     assert fitted[1] == "It rained." + after
     prompt = model.prompts([before + fitted[0]])[0]
     assert len(prompt) <= model.max_txt_len

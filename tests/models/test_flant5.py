@@ -19,6 +19,8 @@ from transformers import InstructBlipForConditionalGeneration, InstructBlipProce
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.models.batching import Tokens
+from ealign_plugin.models.forwards import target_logits
+from ealign_plugin.models.image_tokens import image_tokens_of
 from ealign_plugin.models.meta import give_memory
 from ealign_plugin.models.tokenizers import frame_of
 
@@ -89,7 +91,7 @@ def test_texts_become_the_processor_s_tokens(pair, samples):
     for row, instruction in enumerate(samples["instruction"]):
         inputs = pair.inputs(samples, row)
         assert inputs["input_ids"][0, 4:].tolist() == pair.ours.prompts([instruction])[0]
-        (question,) = pair.ours._questions([instruction])
+        (question,) = pair.ours.questions([instruction])
         assert inputs["qformer_input_ids"][0].tolist() == question.prompt
 
 
@@ -97,8 +99,8 @@ def test_logits_of_a_batch_are_those_of_each_example_alone(pair, samples):
     """Packed for the LLaMA, padded for the T5."""
     texts = zip(pair.ours.prompts(samples["instruction"]), pair.ours.targets(samples["target"]), strict=True)
     with torch.no_grad():
-        images = pair.ours._image_tokens_of(samples)
-        logits, _, owner = pair.ours._target_logits(images, [Tokens(*ids) for ids in texts])
+        images = image_tokens_of(pair.ours, samples)
+        logits, _, owner = target_logits(pair.ours, images, [Tokens(*ids) for ids in texts])
     for row in range(4):
         wanted = pair.outputs(samples, row).logits[0]
         if pair.kind == "llama":  # the logits of all tokens
@@ -202,7 +204,7 @@ def test_a_long_prompt_keeps_its_end_and_its_frame(pair, monkeypatch):
     tokens = pair.ours.qformer_tokenizer(text, add_special_tokens=False)["input_ids"]
     for reads, wanted in (("instruction", tokens[-6:]), ("question", tokens[:6])):
         monkeypatch.setattr(pair.ours, "reads", reads)
-        assert pair.ours._questions([text])[0].prompt == [1, *wanted, 2]
+        assert pair.ours.questions([text])[0].prompt == [1, *wanted, 2]
 
 
 def test_an_article_that_spells_a_special_token_ends_nothing(pair):
@@ -286,7 +288,7 @@ def test_a_checkpoint_holds_what_is_trained_and_completes_the_folder(
     other = load(hub_folder(kind), kind, trainable=trainable, **finetuned)
     assert other(samples)["loss"] == model(samples)["loss"] != load(hub_folder(kind), kind)(samples)["loss"]
     if trainable == "connector":
-        with pytest.raises(UserError, match=r"another model \(\d+ weights missing, 0 unknown"):
+        with pytest.raises(UserError, match=r"another model or size \(\d+ missing, 0 unknown"):
             load(hub_folder(kind), kind, trainable="connector+llm", **finetuned)
 
 

@@ -403,7 +403,7 @@ def test_the_runner_s_checkpoint_names_its_recipe_and_another_recipe_refuses_it(
         return InstructBlip.from_config(OmegaConf.merge(config, {"trainable": trainable}))
 
     model, path = built("connector"), tmp_path / "a.safetensors"
-    save_file(model.trainable_state(), path, metadata=model.recipe)
+    save_file(model.trainable_state(), path, metadata=model.identity)
     built("connector").load_checkpoint(path)
     with pytest.raises(UserError, match="model.trainable is 'connector[+]llm' here and was 'connector' when"):
         built("connector+llm").load_checkpoint(path)

@@ -20,7 +20,6 @@ from ealign_plugin.cli.dry_run.plan import (
     describe_device,
     describe_memory,
     describe_parts,
-    estimate_of,
     evaluation_rows,
     training_rows,
 )
@@ -28,6 +27,7 @@ from ealign_plugin.cli.dry_run.problems import collected
 from ealign_plugin.cli.dry_run.table import format_bytes, print_plan
 from ealign_plugin.distributed import find_rank_info
 from ealign_plugin.host.run import build_task
+from ealign_plugin.models.cost.estimate import estimate_config
 from ealign_plugin.validation import raise_all
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
     rows += evaluation_rows(run, sets)
     rows += [("device", describe_device(run["device"], processes))]
     if model is not None:
-        needs = estimate_of(model, cfg.model_cfg, run, processes)
+        needs = estimate_config(cfg.model_cfg, run, processes=processes, model=model)
         rows += [("memory", describe_memory(needs, run))]
         if not run["evaluate"]:
             trained = 4 * sum(needs.trained.values())  # bytes in float32; AdamW keeps two more of each

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from ealign_plugin.cli.dry_run.data import DataSet, visits
 from ealign_plugin.cli.dry_run.table import Rows, count_in_words, format_bytes, in_millions
 from ealign_plugin.data.streams.batches import check_weights
 from ealign_plugin.host.run import counts_steps
 from ealign_plugin.models.base import NewsModel
-from ealign_plugin.models.cost.estimate import Estimate, estimate
-from ealign_plugin.models.cost.shapes import parameters, reading_of
+from ealign_plugin.models.cost.estimate import Estimate
+from ealign_plugin.models.cost.shapes import parameters
 
 
 def describe_parts(model: NewsModel) -> str:
@@ -25,27 +24,6 @@ def describe_parts(model: NewsModel) -> str:
     )
     everything, learnt = in_millions(sum(total.values())), in_millions(sum(trained.values()))
     return f"{everything} M parameters, {learnt} M trained: {parts}"
-
-
-def estimate_of(model: Any, cfg: DictConfig, run: Mapping[str, Any], processes: int) -> Estimate:
-    """As ``ealign estimate``: the longest examples that the model takes."""
-    reading = reading_of(
-        model.config,
-        question=getattr(model, "max_question_len", 0),
-        prompt=len(model.before) + model.max_txt_len,
-        target=model.max_output_txt_len,
-    )
-    return estimate(
-        model,
-        reading,
-        batch=int(run.get("batch_size_train") or 1),
-        amp=run.get("amp") not in (None, False, "false"),
-        gradient_checkpointing=bool(cfg.get("gradient_checkpointing")),
-        eager=cfg.get("attn_implementation") == "eager",
-        quantized=bool(cfg.get("quantize")),
-        gpus=processes,
-        sharded=run.get("parallel") == "fsdp",
-    )
 
 
 def describe_memory(needs: Estimate, run: Mapping[str, Any]) -> str:

@@ -26,17 +26,26 @@ forward of the language model's blocks more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ealign_plugin.models.cost.activations import activations
 from ealign_plugin.models.cost.flops import flops
-from ealign_plugin.models.cost.shapes import Reading, parameters
+from ealign_plugin.models.cost.shapes import Reading, on_meta, parameters, reading_of, shape_of
+from ealign_plugin.models.families import FAMILIES
+from ealign_plugin.models.section import plain, values
+
+if TYPE_CHECKING:
+    from ealign_plugin.models.base import NewsModel
 
 NF4_BYTES = 0.5 + 4 / 64
+
+OPTIONS = ("max_txt_len", "max_output_txt_len", "max_question_len", "dtype", "vision_dtype", "qformer_text")
+"""Of a model's options: those that change what it costs, or that it checks against its shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,59 @@ class Estimate:
         for name in ("parameters", "trained", "memory", "flops"):
             values[name]["total"] = sum(values[name].values())
         return values
+
+
+def estimate_config(
+    section: Mapping[str, Any],
+    run: Mapping[str, Any],
+    *,
+    processes: int = 1,
+    sharded: bool | None = None,
+    prompt_tokens: int | None = None,
+    target_tokens: int | None = None,
+    model: NewsModel | None = None,
+) -> Estimate:
+    """What the run of a config needs, each example as long as the model's limits let it be.
+
+    Args:
+        section: ``model``, defaults included.
+        run: ``run``: ``batch_size_train`` (1 where it is missing), ``amp`` and ``parallel`` are read.
+        processes: Number of GPUs.
+        sharded: FSDP or ZeRO-3 instead of DDP; None: as ``run.parallel`` says.
+        prompt_tokens: Of an example, instead of ``max_txt_len``.
+        target_tokens: Of an example, instead of ``max_output_txt_len``.
+        model: The section's model on the meta device after its set-up, where there is one already; else it
+            is built from its shape alone, and of a hub's model at most ``config.json`` is fetched.
+
+    Raises:
+        UserError: no such family; no config of such a model; or an option is impossible.
+    """
+    section = plain(section)
+    if model is None:
+        model = on_meta(
+            FAMILIES.get(section.get("arch"), "model.arch"),
+            shape_of(section),
+            trainable=section.get("trainable"),
+            lora=section.get("lora"),
+            **values(section, OPTIONS),
+        )
+    reading = reading_of(
+        model.config,
+        question=getattr(model, "max_question_len", 0),
+        prompt=len(model.before) + (prompt_tokens or model.max_txt_len),
+        target=target_tokens or model.max_output_txt_len,
+    )
+    return estimate(
+        model,
+        reading,
+        batch=int(run.get("batch_size_train") or 1),
+        amp=run.get("amp") not in (None, False, "false"),
+        gradient_checkpointing=bool(section.get("gradient_checkpointing")),
+        eager=section.get("attn_implementation") == "eager",
+        quantized=bool(section.get("quantize")),
+        gpus=processes,
+        sharded=run.get("parallel") == "fsdp" if sharded is None else sharded,
+    )
 
 
 def estimate(

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
 from ealign_plugin.models.base import NewsModel
-from ealign_plugin.models.meta import shapes_only
+from ealign_plugin.models.meta import build_on_meta, set_up_on_meta
 from ealign_plugin.models.section import CONFIGS
 from ealign_plugin.models.trainable import PARTS, part_of
 from ealign_plugin.models.weights.hub import fetch, read_config
 
 SHAPES = CONFIGS / "shapes.yaml"
-
-
-STAND_IN = CONFIGS / "tokenizers" / "micro" / "tokenizer.json"
 
 
 _FIELDS = (
@@ -72,7 +68,7 @@ def shape_of(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def on_meta(
-    family: Callable[..., NewsModel],
+    family: type[NewsModel],
     shape: Mapping[str, Any],
     *,
     trainable: str | None = None,
@@ -89,16 +85,14 @@ def on_meta(
         options: Of `NewsModel`, such as ``dtype``.
 
     Raises:
-        UserError: see `NewsModel` and `parts`.
+        UserError: see `NewsModel` and `set_trainable`.
     """
-    with shapes_only():
-        model: Any = family(config=shape, tokenizer=STAND_IN, **options)
+    model: Any = build_on_meta(family, options, shape)
     if not getattr(model.config.text_config, "scale_decoder_outputs", True):
-        # transformers 5 ties every T5; Flan-T5's head is another than its embeddings (see weights.fill).
+        # transformers 5 ties every T5; Flan-T5's head is another than its embeddings (see `copy_weights`).
         head = model.language_model.get_output_embeddings()
         head.weight = nn.Parameter(head.weight.detach().clone())
-    with torch.device("meta"):
-        model.set_up({"trainable": trainable, "lora": lora})
+    set_up_on_meta(model, {"trainable": trainable, "lora": lora})
     return model
 
 

@@ -1,4 +1,8 @@
-"""Folders of transformers, on this machine or on a hub."""
+"""Folders of transformers, on this machine or on a hub: the one file that meets huggingface_hub (0.26 to 2).
+
+Of huggingface_hub it uses ``snapshot_download`` and ``get_safetensors_metadata``, both public; a test asks
+for their arguments by name.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.models.weights.headers import Shapes
+from ealign_plugin.validation import in_one_line
 
 DESCRIPTION = ["*.json", "*.model", "*.txt", "*.jinja"]  # config, tokenizers, processor
 
@@ -52,11 +58,48 @@ def fetch(source: str, *, weights: bool = True, key: str = "model.weights") -> P
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # each version of huggingface_hub reports through another network library
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{key}: {source!r}: no such folder here, and the hub does not give it ({reason[:200]}); correct "
-            "the name, connect (unset HF_HUB_OFFLINE), log in if it is gated, or give a local folder"
+            f"{key}: {source!r}: no such folder here, and the hub does not give it ({_reason(error)}); "
+            "correct the name, connect (unset HF_HUB_OFFLINE), log in if it is gated, or give a local folder"
         ) from None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the weights lie in the folder of `fetch`, whole."""
+    try:
+        return bool(shards(folder))
+    except UserError:
+        return False
+
+
+def hub_shapes(source: str, key: str = "model.pretrained") -> tuple[Shapes, int]:
+    """Names and shapes of a hub's weights, and their bytes; only headers are fetched.
+
+    Args:
+        source: See `fetch`.
+        key: Name of the config key, for the message.
+
+    Raises:
+        UserError: the hub does not give them.
+    """
+    from huggingface_hub import get_safetensors_metadata
+
+    name, _, revision = source.partition("@")
+    try:
+        files = get_safetensors_metadata(name, revision=revision or None).files_metadata.values()
+    except Exception as error:  # each version of huggingface_hub reports through another network library
+        raise UserError(
+            f"{key}: {source!r}: its weights are not here, and the hub does not give them "
+            f"({_reason(error)}); connect (unset HF_HUB_OFFLINE), log in if it is gated, or give a local "
+            "folder"
+        ) from None
+    tensors = {name: info for file in files for name, info in file.tensors.items()}
+    size = sum(info.data_offsets[1] - info.data_offsets[0] for info in tensors.values())
+    return {name: tuple(info.shape) for name, info in tensors.items()}, size
+
+
+def _reason(error: Exception) -> str:
+    return in_one_line(error)[:200] or type(error).__name__
 
 
 def read_config(folder: Path, model_types: Collection[str]) -> dict[str, Any]:
@@ -98,9 +141,8 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"{folder}: it holds no tokenizer ({reason[:200]}); expected tokenizer.json or tokenizer.model "
+            f"{folder}: it holds no tokenizer ({_reason(error)}); expected tokenizer.json or tokenizer.model "
             "beside tokenizer_config.json"
         ) from None
 

@@ -49,6 +49,31 @@ _BARE_VIT = ("blocks.", "cls_token", "pos_embed", "patch_embed.")
 _POSITIONS = "vision_model.embeddings.position_embedding"
 
 
+def lavis_files(section: Mapping[str, Any]) -> list[Path]:
+    """The files of ``model.lavis_checkpoint``; none where a model comes from elsewhere.
+
+    Raises:
+        UserError: a file is missing, or it is given without ``language_model`` or the other way round.
+    """
+    files = [Path(name).expanduser() for name in section.get("lavis_checkpoint") or ()]
+    if files and not section.get("language_model"):
+        raise UserError(
+            "model.language_model: nothing found beside model.lavis_checkpoint; the folder or hub id of the "
+            "language model expected (Vicuna v1.1 or Flan-T5), which LAVIS's files leave out"
+        )
+    if not files and section.get("language_model"):
+        raise UserError(
+            f"model.language_model: {section['language_model']!r} found without model.lavis_checkpoint, "
+            "LAVIS's own files; give these too, or leave it empty: model.pretrained holds its language model"
+        )
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise UserError(
+            f"model.lavis_checkpoint: {', '.join(missing)}: no such file; give the paths of LAVIS's .pth "
+            "files, fetched from its model zoo"
+        )
+    return files
+
+
 def load_lavis_weights_into(model: nn.Module, files: Sequence[Path]) -> bool:
     """Copy InstructBLIP's weights from LAVIS's own files into a model with transformers' names.
 

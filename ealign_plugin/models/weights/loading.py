@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ealign_plugin.errors import UserError
+from ealign_plugin.models.weights.headers import open_safetensors
 from ealign_plugin.models.weights.hub import shards
+from ealign_plugin.models.weights.mismatch import refuse_mismatch, unlike_shapes
 
 BY_TOKEN = ("embed_tokens.weight", "shared.weight", "lm_head.weight")  # a row for each token
 
@@ -39,15 +40,10 @@ def load_weights_into(
         UserError: see `shards`; or the weights are another model's or another size's. The model is then
             unchanged.
     """
-    from safetensors import SafetensorError, safe_open
-
     with ExitStack() as stack:
         origin: dict[str, Any] = {}
         for path in shards(folder):
-            try:
-                file = stack.enter_context(safe_open(path, framework="pt"))
-            except SafetensorError as error:
-                raise UserError(f"{path}: it is no safetensors file ({error}); fetch it again") from None
+            file = stack.enter_context(open_safetensors(path))
             origin |= dict.fromkeys(file.keys(), file)
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in origin.items()}
         names = match_names(model, shapes, str(folder), without=without, added_tokens=added_tokens)
@@ -94,7 +90,7 @@ def match_names(
         elif _fits(target, shape, tuple(own[target].shape), added_tokens):
             names[name] = target
         else:
-            other.append(f"{name} {list(shape)} where {list(own[target].shape)} is expected")
+            other.append(unlike_shapes(name, shape, own[target].shape))
     filled = {id(own[target]) for target in names.values()}  # tied weights are one object
     wrong = [text.split()[0] for text in other]
     covered = {target for name in wrong for target in _spellings(name)}
@@ -106,11 +102,7 @@ def match_names(
         and not name.startswith(left_out)
         and not name.endswith(_COMPUTED)
     ]
-    if unknown or other or missing:
-        raise UserError(
-            f"{where}: weights of another model or size ({len(missing)} missing, {len(unknown)} unknown, "
-            f"{len(other)} of another shape; the first is {(other + missing + unknown)[0]}); {hint}"
-        )
+    refuse_mismatch(where, missing=missing, unknown=unknown, reshaped=other, hint=hint)
     return names
 
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.models import InstructBlip, base
+from ealign_plugin.models import InstructBlip, forwards
 from ealign_plugin.models.attention import interface, rows
 from ealign_plugin.models.attention import packed as packing
 from ealign_plugin.models.batching import Tokens
@@ -365,10 +365,10 @@ def light_compiler(monkeypatch) -> Iterator[list[str]]:
         compiled = real(function, backend="eager", **options)
         return lambda module, **inputs: calls.append(type(module).__name__) or compiled(module, **inputs)
 
-    base.compiled_call.cache_clear()
+    forwards.compiled_call.cache_clear()
     monkeypatch.setattr(torch, "compile", light)
     yield calls
-    base.compiled_call.cache_clear()
+    forwards.compiled_call.cache_clear()
 
 
 def test_torch_compile_changes_nothing_and_leaves_writing_alone(models, light_compiler):

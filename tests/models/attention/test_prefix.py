@@ -20,6 +20,7 @@ from ealign_plugin.models.attention.interface import can_share
 from ealign_plugin.models.attention.scoring import branch, score_with_prefix, shared_length
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.batching import Tokens, pad
+from ealign_plugin.models.forwards import embed_rows
 
 FAMILIES: dict[str, tuple[type[NewsModel], dict[str, Any]]] = {
     "instructblip": (InstructBlip, {}),
@@ -62,7 +63,7 @@ def image_tokens(model: NewsModel, images: int = 1) -> Tensor:
 def score_alone(model: NewsModel, images: Tensor, prompt: list[int], reply: list[int]) -> Tensor:
     """The plain way: one row, logits of every position."""
     ids = torch.tensor([prompt + reply])
-    embeds, mask = model.embeds(images, ids, torch.ones_like(ids))
+    embeds, mask = embed_rows(model, images, ids, torch.ones_like(ids))
     logits = model.language_model(inputs_embeds=embeds, attention_mask=mask).logits[0].log_softmax(-1)
     start = len(logits) - len(reply) - 1
     return sum((logits[start + i, token] for i, token in enumerate(reply)), torch.tensor(0.0))
@@ -231,7 +232,7 @@ WAYS = {
 def prompts_of(model: NewsModel, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     """As `NewsModel.generate` makes them: padding stands between image and text."""
     batch = pad([Tokens(row) for row in rows], 0, torch.device("cpu"), left=True)
-    return model.embeds(image_tokens(model, len(rows)), batch.ids, batch.mask)
+    return embed_rows(model, image_tokens(model, len(rows)), batch.ids, batch.mask)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
