@@ -23,6 +23,7 @@ from ealign_plugin.models.forwards import target_logits
 from ealign_plugin.models.image_tokens import image_tokens_of
 from ealign_plugin.models.meta import give_memory
 from ealign_plugin.models.tokenizers import frame_of
+from tests.models.factories import outputs_of_generate
 
 KINDS = ("llama", "t5")
 TYPES = {"llama": "vicuna7b", "t5": "flant5xl"}
@@ -115,17 +116,11 @@ def test_the_loss_of_an_example(pair, samples, rows_of):
 
 
 @pytest.mark.parametrize("beams", [1, 5])
-def test_generated_tokens(pair, samples, monkeypatch, beams):
-    tokenizer, generate = pair.ours.tokenizer, pair.ours.language_model.generate
-    written: list[list[int]] = []
-
-    def spy(**arguments: Any) -> torch.Tensor:
-        output = generate(**arguments)
-        written.extend(output.tolist())
-        return output
-
-    monkeypatch.setattr(pair.ours.language_model, "generate", spy)
-    pair.ours.generate(samples, num_beams=beams, max_length=12)
+def test_generated_tokens(pair, samples, beams):
+    tokenizer = pair.ours.tokenizer
+    with outputs_of_generate(pair.ours) as outputs:
+        pair.ours.generate(samples, num_beams=beams, max_length=12)
+    written = [row for output in outputs for row in output.tolist()]
 
     def bare(row: list[int]) -> list[int]:
         return [token for token in row if token not in tokenizer.all_special_ids]

@@ -15,6 +15,7 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.models.image_tokens import image_tokens_of
 from ealign_plugin.registered.processors import ImageProcessor, TextProcessor
+from tests.models.factories import outputs_of_generate
 
 CONFIG = OmegaConf.load(InstructBlip.default_config_path("micro")).model
 
@@ -237,23 +238,12 @@ def test_batch_tokens_bounds_a_forward(model, samples):
 # Generate
 
 
-def lengths_written(
-    model: InstructBlip, monkeypatch: pytest.MonkeyPatch, samples: Any, **options: Any
-) -> list[int]:
+def lengths_written(model: InstructBlip, samples: Any, **options: Any) -> list[int]:
     """New tokens of each answer, those that end a row not counted."""
-    written, kind = [], type(model.language_model)
-    generate = kind.generate
-
-    def spy(language_model: Any, **arguments: Any) -> torch.Tensor:
-        output = generate(language_model, **arguments)
-        stop = (model.tokenizer.eos_token_id, model.tokenizer.pad_token_id)
-        written.extend(sum(token not in stop for token in row) for row in output.tolist())
-        return output
-
-    with monkeypatch.context() as patch:  # of the class: writing runs on a view of the language model
-        patch.setattr(kind, "generate", spy)
+    stop = (model.tokenizer.eos_token_id, model.tokenizer.pad_token_id)
+    with outputs_of_generate(model) as outputs:
         model.generate(samples, **options)
-    return written
+    return [sum(token not in stop for token in row) for output in outputs for row in output.tolist()]
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 5}, {"num_beams": 3, "num_captions": 2}])
@@ -287,11 +277,11 @@ def test_lavis_s_prompt(model, samples):
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 4}, {"use_nucleus_sampling": True}])
-def test_min_and_max_length_count_new_tokens(model, samples, monkeypatch, push, options):
+def test_min_and_max_length_count_new_tokens(model, samples, push, options):
     push(model.tokenizer.eos_token_id, 60.0)  # it would stop at once
-    assert lengths_written(model, monkeypatch, samples, min_length=7, **options) == [7] * 4
+    assert lengths_written(model, samples, min_length=7, **options) == [7] * 4
     push(model.tokenizer.eos_token_id, -120.0)  # it would never stop
-    assert lengths_written(model, monkeypatch, samples, max_length=9, **options) == [9] * 4
+    assert lengths_written(model, samples, max_length=9, **options) == [9] * 4
 
 
 def test_num_captions(model, samples, rows_of):
@@ -303,23 +293,20 @@ def test_num_captions(model, samples, rows_of):
     assert len(model.generate(samples, use_nucleus_sampling=True, num_captions=3, max_length=8)) == 12
 
 
-def test_repetition_penalty(model, samples, monkeypatch):
-    ids = []
-    generate = model.language_model.generate
-    monkeypatch.setattr(model.language_model, "generate", lambda **a: ids.append(generate(**a)) or ids[-1])
-    for penalty in (1.0, 50.0):
-        model.generate(
-            {**samples, "instruction": ["Who?"] * 4}, num_beams=1, max_length=16, repetition_penalty=penalty
-        )
+def test_repetition_penalty(model, samples):
+    asked = {**samples, "instruction": ["Who?"] * 4}
+    with outputs_of_generate(model) as ids:
+        for penalty in (1.0, 50.0):
+            model.generate(asked, num_beams=1, max_length=16, repetition_penalty=penalty)
     free, penalised = ([len(set(row)) for row in batch.tolist()] for batch in ids)
     assert max(free) < 16
     assert penalised == [16] * 4
 
 
-def test_length_penalty_favours_long_answers(model, samples, monkeypatch, push):
+def test_length_penalty_favours_long_answers(model, samples, push):
     push(model.tokenizer.eos_token_id, 3.0)
     short, long = (
-        lengths_written(model, monkeypatch, samples, num_beams=5, max_length=20, length_penalty=penalty)[-4:]
+        lengths_written(model, samples, num_beams=5, max_length=20, length_penalty=penalty)[-4:]
         for penalty in (-5.0, 5.0)
     )
     assert all(a <= b for a, b in zip(short, long, strict=True)) and sum(short) < sum(long)

@@ -35,11 +35,12 @@ from transformers import (
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import Llava
-from ealign_plugin.models.cost.shapes import STAND_IN
+from ealign_plugin.models.meta import STAND_IN
 from ealign_plugin.models.tokenizers import read_tokenizer
 from ealign_plugin.models.trainable import part_of
 from ealign_plugin.models.weights.export import export, plain_tokenizer
 from ealign_plugin.registered.processors import MEAN, STD, ImageProcessor, TextProcessor
+from tests.models.factories import outputs_of_generate
 
 PROMPT = "USER: <image>\n{} ASSISTANT:"
 PLAIN = {"dtype": "fp32", "vision_dtype": "fp32", "max_txt_len": 400, "max_output_txt_len": 64}
@@ -319,20 +320,15 @@ def test_all_tokens_of_two_layers_where_the_config_says_so(llava_folder, samples
 
 
 @pytest.mark.parametrize("beams", [1, 5])
-def test_generated_tokens(pair, samples, monkeypatch, beams):
-    tokenizer, generate = pair.ours.tokenizer, pair.ours.language_model.generate
-    written: list[list[int]] = []
-
-    def spy(**arguments: Any) -> torch.Tensor:
-        output = generate(**arguments)
-        written.extend(output.tolist())
-        return output
+def test_generated_tokens(pair, samples, beams):
+    tokenizer = pair.ours.tokenizer
 
     def bare(row: list[int]) -> list[int]:
         return [token for token in row if token not in (tokenizer.eos_token_id, tokenizer.pad_token_id)]
 
-    monkeypatch.setattr(pair.ours.language_model, "generate", spy)
-    answers = pair.ours.generate(samples, num_beams=beams, max_length=12)
+    with outputs_of_generate(pair.ours) as outputs:
+        answers = pair.ours.generate(samples, num_beams=beams, max_length=12)
+    written = [row for output in outputs for row in output.tolist()]
     options = {"num_beams": beams, "do_sample": False, "max_new_tokens": 12, "min_new_tokens": 1}
     wanted = []
     for row in range(4):

@@ -27,11 +27,12 @@ def refuse_mismatch(
     Raises:
         UserError: one of the lists isn't empty.
     """
-    wrong = [*reshaped, *missing, *unknown]
-    if wrong:
+    firsts = [names[0] for names in (reshaped, missing, unknown) if names]
+    if firsts:
+        are = "is" if len(firsts) == 1 else "of each are"
         raise UserError(
             f"{where}: weights of another model or size ({len(missing)} missing, {len(unknown)} unknown, "
-            f"{len(reshaped)} of another shape; the first is {wrong[0]}); {hint}"
+            f"{len(reshaped)} of another shape; the first {are} {', '.join(firsts)}); {hint}"
         )
 
 

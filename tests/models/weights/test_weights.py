@@ -23,7 +23,8 @@ from transformers import BertConfig, InstructBlipForConditionalGeneration
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.models import llava as _registered  # noqa: F401
-from ealign_plugin.models.cost.shapes import STAND_IN, shape_of
+from ealign_plugin.models.cost.shapes import shape_of
+from ealign_plugin.models.meta import STAND_IN
 from ealign_plugin.models.weights import export as exporting
 from ealign_plugin.models.weights.export import export, plain_state
 from ealign_plugin.models.weights.hub import INDEX, fetch, load_tokenizer, read_config, shards
