@@ -57,7 +57,8 @@ class NewsModel(nn.Module):
     - ``reads``: what the image tokens depend on besides the image: ``question`` (as is), ``instruction``
       (the whole) or ``nothing``;
     - `vision_features` (images → features) and `image_tokens` (features, questions → [B, Q, D]);
-    - ``PARTS``: its submodules by part, for the choice of what is trained.
+    - ``PARTS``: its submodules by part, for the choice of what is trained;
+    - for folders of transformers: `without_weights`, ``PUBLISHED_AS`` and `processor`.
 
     Its ``__init__`` ends with `set_precision`, its ``from_config`` with `set_up`.
 
@@ -84,6 +85,8 @@ class NewsModel(nn.Module):
     """Model type → its YAML file, whose section ``model`` holds the defaults (the name is LAVIS's)."""
     PARTS: ClassVar[dict[str, tuple[str, ...]]]
     """Part (``vision``, ``connector``, ``llm``) → names of its submodules and parameters."""
+    PUBLISHED_AS: ClassVar[str]
+    """transformers' class whose folders the family reads, and writes when it is exported."""
     SHAPE: ClassVar[tuple[str, ...]]
     """Keys of a section ``model`` that make up ``config``, where no weights are named."""
     OPTIONS: ClassVar[tuple[str, ...]] = (
@@ -203,6 +206,15 @@ class NewsModel(nn.Module):
         """What the language model sees of each image [B, Q, D], given its question."""
         raise NotImplementedError
 
+    def processor(self, mean: Sequence[float], std: Sequence[float]) -> Any:
+        """transformers' processor that goes with an exported model: same tokens, same pixels.
+
+        Args:
+            mean: Of each colour channel, as the image processor subtracts it.
+            std: Of each colour channel.
+        """
+        raise NotImplementedError
+
     def unread(self) -> Sequence[nn.Module]:
         """Modules whose output reaches no image token; they are never trained."""
         return ()
@@ -227,22 +239,6 @@ class NewsModel(nn.Module):
             UserError: see `ealign_plugin.models.language_model.build_language_model`.
         """
         return build_language_model(self, config)
-
-    def check_length(self, image_length: int) -> None:
-        """Refuse lengths that the language model has no positions for; T5 has no such limit.
-
-        Raises:
-            UserError: image tokens, longest instruction and longest target together are too long.
-        """
-        text = self.config.text_config
-        places = None if text.is_encoder_decoder else getattr(text, "max_position_embeddings", None)
-        longest = len(self.before) + image_length + self.max_txt_len + self.max_output_txt_len
-        if places is not None and longest > places:
-            raise UserError(
-                f"model.max_txt_len: {self.max_txt_len} found; with {len(self.before) + image_length} image "
-                f"tokens and max_output_txt_len {self.max_output_txt_len} that makes {longest}, at most "
-                f"text_config.max_position_embeddings ({places}) expected; lower one of them"
-            )
 
     def set_precision(self) -> None:
         """Give the parameters of language model and image encoder their type; buffers keep theirs."""

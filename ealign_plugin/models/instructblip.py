@@ -26,10 +26,12 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.batching import Tokens, pad
 from ealign_plugin.models.families import register_family
+from ealign_plugin.models.language_model import check_length
 from ealign_plugin.models.meta import give_memory, shapes_only
 from ealign_plugin.models.section import CONFIGS, values
 from ealign_plugin.models.tokenizers import frame_of, read_tokenizer, text_only
 from ealign_plugin.models.weights import smol
+from ealign_plugin.models.weights.export import IMAGE_TOKEN, image_options, plain_tokenizer
 from ealign_plugin.models.weights.hub import fetch, load_tokenizer, read_config
 from ealign_plugin.models.weights.lavis import lavis_files, load_lavis_weights_into
 from ealign_plugin.models.weights.loading import load_weights_into
@@ -63,6 +65,7 @@ class InstructBlip(NewsModel):
         "connector": ("qformer", "query_tokens", "language_projection"),
         "llm": ("language_model",),
     }
+    PUBLISHED_AS = "InstructBlipForConditionalGeneration"
     SHAPE = ("vision_config", "qformer_config", "text_config", "num_query_tokens")
     OPTIONS = (*NewsModel.OPTIONS, "max_question_len", "qformer_text")
 
@@ -105,7 +108,7 @@ class InstructBlip(NewsModel):
         """Refuse what would fail later."""
         for part, tokenizer in (("text_config", self.tokenizer), ("qformer_config", self.qformer_tokenizer)):
             # transformers' processor adds <image>, which no text of ours is split into.
-            words = 1 + max(index for word, index in tokenizer.get_vocab().items() if word != IMAGE)
+            words = 1 + max(index for word, index in tokenizer.get_vocab().items() if word != IMAGE_TOKEN)
             if (size := getattr(self.config, part).vocab_size) < words:
                 raise UserError(
                     f"model.{part}.vocab_size: {size} found, at least {words} expected, the tokenizer's; "
@@ -116,7 +119,7 @@ class InstructBlip(NewsModel):
                 f"model.max_question_len: {self.max_question_len} found, at most "
                 f"model.qformer_config.max_position_embeddings ({places}) expected; lower it"
             )
-        self.check_length(self.config.num_query_tokens)
+        check_length(self, self.config.num_query_tokens)
 
     @classmethod
     def load_pretrained(cls, section: Mapping[str, Any]) -> Self:
@@ -160,6 +163,17 @@ class InstructBlip(NewsModel):
         with shapes_only():
             return cls(**parts, **values(section, cls.OPTIONS))
 
+    def processor(self, mean: Sequence[float], std: Sequence[float]) -> Any:
+        """transformers' `InstructBlipProcessor`."""
+        from transformers import BlipImageProcessor, InstructBlipProcessor
+
+        return InstructBlipProcessor(
+            image_processor=BlipImageProcessor(**image_options(self, mean, std)),
+            tokenizer=plain_tokenizer(self.tokenizer),
+            qformer_tokenizer=plain_tokenizer(self.qformer_tokenizer, side="right"),
+            num_query_tokens=self.config.num_query_tokens,
+        )
+
     def vision_features(self, images: Tensor) -> Tensor:
         return self.vision_model(pixel_values=images).last_hidden_state
 
@@ -183,9 +197,6 @@ class InstructBlip(NewsModel):
         if self.reads == "instruction":
             rows = [ids[max(0, len(ids) - room) :] for ids in rows]
         return [Tokens([*head, *ids[:room], *tail]) for ids in rows]
-
-
-IMAGE = "<image>"
 
 
 def _lavis_parts(section: Mapping[str, Any]) -> dict[str, Any]:

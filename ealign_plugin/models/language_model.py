@@ -49,3 +49,20 @@ def build_language_model(model: NewsModel, config: Any) -> Any:
     if model.gradient_checkpointing:
         built.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return built
+
+
+def check_length(model: NewsModel, image_length: int) -> None:
+    """Refuse lengths that the language model has no positions for; T5 has no such limit.
+
+    Raises:
+        UserError: image tokens, longest instruction and longest target together are too long.
+    """
+    text = model.config.text_config
+    positions = None if text.is_encoder_decoder else getattr(text, "max_position_embeddings", None)
+    longest = len(model.before) + image_length + model.max_txt_len + model.max_output_txt_len
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"model.max_txt_len: {model.max_txt_len} found; with {len(model.before) + image_length} image "
+            f"tokens and max_output_txt_len {model.max_output_txt_len} that makes {longest}, at most "
+            f"text_config.max_position_embeddings ({positions}) expected; lower one of them"
+        )

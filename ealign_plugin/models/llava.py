@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from ealign_plugin.errors import UserError
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.families import register_family
+from ealign_plugin.models.language_model import check_length
 from ealign_plugin.models.meta import shapes_only
 from ealign_plugin.models.section import CONFIGS, values
 from ealign_plugin.models.tokenizers import read_tokenizer, text_only
 from ealign_plugin.models.weights import hub as weights
-from ealign_plugin.models.weights.export import IMAGE_TOKEN, plain_tokenizer
+from ealign_plugin.models.weights.export import IMAGE_TOKEN, image_options, plain_tokenizer
 
 TYPES = ("micro", "llava1.5_7b", "llava1.5_13b")
 BEFORE, AFTER = "USER: ", "\n{} ASSISTANT:"  # the image stands between
@@ -57,6 +58,7 @@ class Llava(NewsModel):
         "connector": ("multi_modal_projector",),
         "llm": ("language_model",),
     }
+    PUBLISHED_AS = "LlavaForConditionalGeneration"
     SHAPE = (
         *("vision_config", "text_config", "projector_hidden_act"),
         *("vision_feature_layer", "vision_feature_select_strategy"),
@@ -115,7 +117,7 @@ class Llava(NewsModel):
                 "around the instruction; raise it"
             )
         whole = self.config.vision_feature_select_strategy == "full"
-        self.check_length((vision.image_size // vision.patch_size) ** 2 + whole)
+        check_length(self, (vision.image_size // vision.patch_size) ** 2 + whole)
 
     @classmethod
     def without_weights(cls, section: Mapping[str, Any]) -> Self:
@@ -125,6 +127,21 @@ class Llava(NewsModel):
         tokenizer = text_only(weights.load_tokenizer(folder))
         with shapes_only():
             return cls(config=config, tokenizer=tokenizer, **values(section, cls.OPTIONS))
+
+    def processor(self, mean: Sequence[float], std: Sequence[float]) -> Any:
+        """transformers' `LlavaProcessor`."""
+        from transformers import CLIPImageProcessor, LlavaProcessor
+
+        tokenizer = plain_tokenizer(self.tokenizer)
+        tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
+        return LlavaProcessor(
+            image_processor=CLIPImageProcessor(**image_options(self, mean, std), do_center_crop=False),
+            tokenizer=tokenizer,
+            patch_size=self.config.vision_config.patch_size,
+            vision_feature_select_strategy=self.config.vision_feature_select_strategy,
+            image_token=IMAGE_TOKEN,
+            num_additional_image_tokens=1,  # CLIP's class token
+        )
 
     def unread(self) -> list[nn.Module]:
         """Of the vision tower: the last layers, and the norm behind them."""

@@ -1,12 +1,25 @@
-"""LoRA on the language model, through peft."""
+"""LoRA on the language model: the one file that meets peft (0.10 to 0.21).
+
+Of peft it uses ``LoraConfig`` and ``inject_adapter_in_model``, and relies on what these leave in the model:
+
+- an adapted layer has ``base_layer``, and ``lora_A`` and ``lora_B`` by the adapter's name; its ``merge()``
+  adds them to the base layer's weight;
+- its parameters are named ``q_proj.base_layer.weight`` and ``q_proj.lora_A.default.weight``;
+- the language model has ``peft_config`` by the adapter's name, which writes ``adapter_config.json``;
+- a language model with ``is_loaded_in_4bit`` has layers of bitsandbytes.
+
+``tests/models/test_lora.py`` fails when one of these moves.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.validation import expected_one_of, is_number
@@ -67,6 +80,11 @@ def lora_options(config: Mapping[str, Any] | None) -> LoraOptions:
 
 
 def put_lora_in(language_model: nn.Module, options: LoraOptions) -> None:
+    """Adapt the linear layers that the options name; the other modules keep their names.
+
+    Raises:
+        UserError: peft is missing.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -109,3 +127,61 @@ def with_targets(model: nn.Module, lora: LoraOptions) -> LoraOptions:
 
 def is_lora(name: str) -> bool:
     return ".lora_" in name
+
+
+def lora_layers(model: nn.Module) -> dict[str, Any]:
+    """peft's layers by their names in the model."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer")
+    }
+
+
+def state_without_lora(model: nn.Module, *, merge: bool) -> dict[str, Tensor]:
+    """The model's weights under the names that they have without LoRA; with ``merge``, LoRA in them."""
+    state = {
+        name.replace(".base_layer.", "."): value
+        for name, value in model.state_dict().items()
+        if ".lora_" not in name
+    }
+    if merge:
+        for name, layer in lora_layers(model).items():
+            merged = copy.deepcopy(layer)  # one layer at a time, so that the model stays as it is
+            merged.merge()
+            state[f"{name}.weight"] = merged.base_layer.weight.detach()
+    return state
+
+
+def write_adapter(
+    language_model: Any, adapted: Mapping[str, Any], names: Mapping[str, str], folder: Path
+) -> None:
+    """Write peft's format: the adapter's config, and its weights under the exported model's names.
+
+    Args:
+        language_model: With LoRA in it.
+        adapted: See `lora_layers`.
+        names: Name of each weight in the model → its name in the exported one.
+        folder: For `peft.PeftModel.from_pretrained`.
+    """
+    from safetensors.torch import save_file
+
+    ((adapter, config),) = language_model.peft_config.items()
+    config = copy.deepcopy(config)
+    places = {name: names[f"{name}.weight"].removesuffix(".weight") for name in adapted}
+    # In full: a short name would also mean layers of the image encoder.
+    config.target_modules = sorted(places.values())
+    config.save_pretrained(folder)
+    weights = {
+        f"base_model.model.{places[name]}.{part}.weight": getattr(layer, part)[adapter]
+        .weight.detach()
+        .contiguous()
+        for name, layer in adapted.items()
+        for part in ("lora_A", "lora_B")
+    }
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def mark_as_4bit(language_model: Any) -> None:
+    """Say that the linear layers are bitsandbytes', which peft asks before it wraps one."""
+    language_model.is_loaded_in_4bit = True

@@ -1,4 +1,8 @@
-"""4-bit weights of a frozen language model, through bitsandbytes."""
+"""4-bit weights of a frozen language model: the one file that meets bitsandbytes (0.43 and later).
+
+Of bitsandbytes it uses ``nn.Linear4bit`` and ``nn.Params4bit``, both public; the test of their arguments runs
+where the package is installed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,8 @@ import torch
 from torch import nn
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.models.lora import mark_as_4bit
 from ealign_plugin.models.trainable import parse_trainable
-
-# 4-bit weights
 
 
 def quantize_language_model(model: nn.Module, kind: str, trainable: str) -> None:
@@ -65,4 +68,4 @@ def quantize_language_model(model: nn.Module, kind: str, trainable: str) -> None
         small.bias = module.bias
         parent, _, last = name.rpartition(".")
         setattr(language_model.get_submodule(parent), last, small)
-    language_model.is_loaded_in_4bit = True  # peft asks this before it wraps a Linear4bit
+    mark_as_4bit(language_model)

@@ -11,18 +11,13 @@ import yaml
 from torch import nn
 
 from ealign_plugin.models.base import NewsModel
+from ealign_plugin.models.families import FAMILIES
 from ealign_plugin.models.meta import build_on_meta, set_up_on_meta
-from ealign_plugin.models.section import CONFIGS
+from ealign_plugin.models.section import CONFIGS, values
 from ealign_plugin.models.trainable import PARTS, part_of
 from ealign_plugin.models.weights.hub import fetch, read_config
 
 SHAPES = CONFIGS / "shapes.yaml"
-
-
-_FIELDS = (
-    *("vision_config", "qformer_config", "text_config", "num_query_tokens"),
-    *("vision_feature_layer", "vision_feature_select_strategy", "projector_hidden_act"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +55,7 @@ def shape_of(model: Mapping[str, Any]) -> dict[str, Any]:
     source = str(model.get("pretrained") or "")
     if not source or not Path(source).expanduser().is_dir():
         if "text_config" in model:
-            return {"model_type": kind, **{name: model[name] for name in _FIELDS if name in model}}
+            return {"model_type": kind, **values(model, FAMILIES[model["arch"]].SHAPE)}
         published = yaml.safe_load(SHAPES.read_text(encoding="utf-8"))
         if source in published:
             return published[source]

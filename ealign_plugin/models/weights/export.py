@@ -20,18 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.models.lora import lora_layers, state_without_lora, write_adapter
 from ealign_plugin.models.weights.loading import BY_TOKEN, match_names
 
 IMAGE_TOKEN = "<image>"
 
 
 ADAPTER = "adapter"
-
-
-CLASSES = {"instructblip": "InstructBlipForConditionalGeneration", "llava": "LlavaForConditionalGeneration"}
 
 
 def export(
@@ -46,7 +44,8 @@ def export(
     """Write ``folder``, whole or not at all; the model stays as it is.
 
     Args:
-        model: Of this package: ``config``, ``tokenizer``, and submodules with transformers' names.
+        model: A `NewsModel`; its submodules bear transformers' names, its family says the class
+            (``PUBLISHED_AS``) and makes the processor (`NewsModel.processor`).
         folder: Must not exist.
         mean: Of each colour channel, as the image processor subtracts it.
         std: Of each colour channel.
@@ -69,13 +68,13 @@ def export(
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
-        processor = _PROCESSORS[model.config.model_type](model, mean, std)
+        processor = model.processor(mean, std)
         image_token = processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         plain, names = plain_model(model, merge=not keep_lora, image_token=image_token)
         plain.save_pretrained(part)
         processor.save_pretrained(part)
         if keep_lora:
-            _write_adapter(model, adapted, names, part / ADAPTER)
+            write_adapter(model.language_model, adapted, names, part / ADAPTER)
         mode = (part / "config.json").stat().st_mode  # as the user's umask has it
         for path in part.rglob("*.safetensors"):
             path.chmod(mode)  # safetensors closes its files to others
@@ -113,12 +112,12 @@ def plain_model(model: Any, *, merge: bool, image_token: int) -> tuple[Any, dict
     else:
         llm = model.language_model
         text.tie_word_embeddings = llm.get_output_embeddings().weight is llm.get_input_embeddings().weight
-    state = plain_state(model, merge=merge)
+    state = state_without_lora(model, merge=merge)
     if image_token >= text.vocab_size:
         text.vocab_size = image_token + 1
         state = {name: _with_rows(value, name, text.vocab_size) for name, value in state.items()}
     with torch.device("meta"):  # without memory; it gets the model's tensors
-        plain = getattr(transformers, CLASSES[config.model_type])(config)
+        plain = getattr(transformers, model.PUBLISHED_AS)(config)
     names = match_names(plain, {name: tuple(value.shape) for name, value in state.items()}, "export")
     plain.load_state_dict({theirs: state[ours] for ours, theirs in names.items()}, strict=False, assign=True)
     plain.generation_config = transformers.GenerationConfig(**tokens)
@@ -132,83 +131,8 @@ def _with_rows(value: Tensor, name: str, size: int) -> Tensor:
     return torch.cat([value, value.new_zeros(size - len(value), value.shape[1])])
 
 
-def lora_layers(model: nn.Module) -> dict[str, Any]:
-    """peft's layers by their names in the model."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if hasattr(module, "lora_A") and hasattr(module, "base_layer")
-    }
-
-
-def plain_state(model: nn.Module, *, merge: bool) -> dict[str, Tensor]:
-    """The model's weights under the names that they have without LoRA; with ``merge``, LoRA in them."""
-    state = {
-        name.replace(".base_layer.", "."): value
-        for name, value in model.state_dict().items()
-        if ".lora_" not in name
-    }
-    if merge:
-        for name, layer in lora_layers(model).items():
-            merged = copy.deepcopy(layer)  # one layer at a time, so that the model stays as it is
-            merged.merge()
-            state[f"{name}.weight"] = merged.base_layer.weight.detach()
-    return state
-
-
-def _write_adapter(model: Any, adapted: dict[str, Any], names: dict[str, str], folder: Path) -> None:
-    """peft's format: the adapter's config, and its weights under the exported model's names."""
-    from safetensors.torch import save_file
-
-    ((adapter, config),) = model.language_model.peft_config.items()
-    config = copy.deepcopy(config)
-    places = {name: names[f"{name}.weight"].removesuffix(".weight") for name in adapted}
-    # In full: a short name would also mean layers of the image encoder.
-    config.target_modules = sorted(places.values())
-    config.save_pretrained(folder)
-    weights = {
-        f"base_model.model.{places[name]}.{part}.weight": getattr(layer, part)[adapter]
-        .weight.detach()
-        .contiguous()
-        for name, layer in adapted.items()
-        for part in ("lora_A", "lora_B")
-    }
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-
-
-# Processors
-
-
-def _instructblip(model: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
-    from transformers import BlipImageProcessor, InstructBlipProcessor
-
-    return InstructBlipProcessor(
-        image_processor=BlipImageProcessor(**_image_options(model, mean, std)),
-        tokenizer=plain_tokenizer(model.tokenizer),
-        qformer_tokenizer=plain_tokenizer(getattr(model, "qformer_tokenizer", model.tokenizer), side="right"),
-        num_query_tokens=model.config.num_query_tokens,
-    )
-
-
-def _llava(model: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
-    from transformers import CLIPImageProcessor, LlavaProcessor
-
-    tokenizer = plain_tokenizer(model.tokenizer)
-    tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
-    return LlavaProcessor(
-        image_processor=CLIPImageProcessor(**_image_options(model, mean, std), do_center_crop=False),
-        tokenizer=tokenizer,
-        patch_size=model.config.vision_config.patch_size,
-        vision_feature_select_strategy=model.config.vision_feature_select_strategy,
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=1,  # CLIP's class token
-    )
-
-
-_PROCESSORS = {"instructblip": _instructblip, "llava": _llava}
-
-
-def _image_options(model: Any, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+def image_options(model: Any, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Arguments of an image processor of transformers that does what `ImageProcessor` does at test time."""
     size = model.config.vision_config.image_size
     return {
         "size": {"height": size, "width": size},

@@ -24,9 +24,10 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.models import llava as _registered  # noqa: F401
 from ealign_plugin.models.cost.shapes import shape_of
+from ealign_plugin.models.lora import state_without_lora
 from ealign_plugin.models.meta import STAND_IN
 from ealign_plugin.models.weights import export as exporting
-from ealign_plugin.models.weights.export import export, plain_state
+from ealign_plugin.models.weights.export import export
 from ealign_plugin.models.weights.hub import INDEX, fetch, load_tokenizer, read_config, shards
 from ealign_plugin.models.weights.lavis import load_lavis_weights_into
 from ealign_plugin.models.weights.loading import load_weights_into
@@ -580,7 +581,7 @@ def adapted(trained) -> Any:
 
 @pytest.mark.parametrize("keep_lora", [False, True])
 def test_an_export_with_lora(adapted, tmp_path, keep_lora):
-    without = [n for n in plain_state(adapted, merge=False) if "lora" in n or "base_layer" in n]
+    without = [n for n in state_without_lora(adapted, merge=False) if "lora" in n or "base_layer" in n]
     assert not without
     before = {name: value.clone() for name, value in adapted.state_dict().items()}
     export(adapted, tmp_path / "out", mean=MEAN, std=STD, keep_lora=keep_lora)
