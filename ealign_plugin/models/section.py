@@ -63,6 +63,8 @@ def merged(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     result = dict(defaults)
     for key, value in changes.items():
         below = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        result[key] = merged(below, value) if both else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = merged(below, value)
+        else:
+            result[key] = value
     return result

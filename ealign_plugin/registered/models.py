@@ -12,7 +12,7 @@ from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.families import FAMILIES
 
 
-def join(name: str, family: type[NewsModel]) -> type[Any]:
+def join(name: str, family: type[NewsModel]) -> None:
     """Register with LAVIS a class that is the family and LAVIS's BaseModel at once.
 
     BaseModel adds what LAVIS calls on a model and a family lacks, such as ``before_evaluation`` and
@@ -27,7 +27,6 @@ def join(name: str, family: type[NewsModel]) -> type[Any]:
     joined = registered("model", name)(type(family.__name__, (family, BaseModel), namespace))
     setattr(sys.modules[__name__], name, joined)
     refresh_catalogues()  # a family of another package comes after LAVIS made its list
-    return joined
 
 
 FAMILIES.subscribe(join)

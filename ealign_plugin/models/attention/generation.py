@@ -122,15 +122,15 @@ def view_of(language_model: Any, prompts: SharedPrompts) -> Any:
     ``generate`` refuses arguments that it doesn't know, and notes on the model what it works out (its
     generation config, a cache). The view takes both, so the language model stays as it is.
     """
-    kind = _view_class(type(language_model))
-    view = object.__new__(kind)
+    kind: Any = type(language_model)
+    view = object.__new__(_view_class(kind))
     view.__dict__.update(language_model.__dict__, shared_prompts=prompts)
     return view
 
 
 @cache
 def _view_class(kind: Any) -> Any:
-    class View(kind):  # type: ignore[misc]
+    class View(kind):
         @wraps(kind.forward)  # `generate` reads its signature
         def forward(self, **inputs: Any) -> Any:
             return kind.forward(self, **self.shared_prompts.arguments(inputs))
