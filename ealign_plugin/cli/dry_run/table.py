@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,12 +20,6 @@ def print_plan(title: str, rows: Rows) -> None:
     console.print(f"{title}: what the run would do\n")
     console.print(table)
     console.print("\nNothing was run; leave out --dry-run to start.")
-
-
-def first_names(names: Sequence[str], most: int = 3) -> str:
-    """'a, b, c and 9 more'"""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def in_millions(count: int) -> str:
