@@ -61,10 +61,10 @@ def entity_key(text: str) -> str:
     return key
 
 
-def told(text: str, names: Iterable[str]) -> list[str]:
+def mentioned_names(text: str, names: Iterable[str]) -> list[str]:
     """Those of the names that a text holds, in whole words, compared by `entity_key`.
 
-    >>> told("Oslo's mayor left.", ["Oslo", "Os", "Bergen"])
+    >>> mentioned_names("Oslo's mayor left.", ["Oslo", "Os", "Bergen"])
     ['Oslo']
     """
     folded = fold(text)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ealign_plugin.entities import entity_key, entity_keys, fold, told
+from ealign_plugin.entities import entity_key, entity_keys, fold, mentioned_names
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
@@ -212,7 +212,7 @@ def in_article(sample: NewsSample, names: Sequence[str]) -> tuple[str, ...]:
     >>> in_article(sample, ["Oslo", "Os", "Bergen"])
     ('Oslo',)
     """
-    return tuple(told(" ".join((sample.headline, *sample.paragraphs)), names))
+    return tuple(mentioned_names(" ".join((sample.headline, *sample.paragraphs)), names))
 
 
 def select_entities(

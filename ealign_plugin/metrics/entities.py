@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
-from ealign_plugin.entities import entity_keys, told
+from ealign_plugin.entities import entity_keys, mentioned_names
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity
 
@@ -138,7 +138,8 @@ def all_named(
 def names_held(references: Sequence[Sequence[Entity]], texts: Sequence[str]) -> float | None:
     """Share of the references' names, each once a photo, that stand in a text: the recall of what is read.
 
-    Compared by `ealign_plugin.entities.told`, whatever their labels; None where no reference has names.
+    Compared by `ealign_plugin.entities.mentioned_names`, whatever their labels; None where no reference has
+    names.
 
     Raises:
         UserError: not as many texts as references.
@@ -147,5 +148,5 @@ def names_held(references: Sequence[Sequence[Entity]], texts: Sequence[str]) -> 
         raise UserError(f"{len(references)} reference captions but {len(texts)} texts: one each is expected")
     wanted = [entity_keys(reference) for reference in references]
     count = sum(map(len, wanted))
-    held = sum(len(told(text, keys)) for keys, text in zip(wanted, texts, strict=True))
+    held = sum(len(mentioned_names(text, keys)) for keys, text in zip(wanted, texts, strict=True))
     return held / count if count else None

@@ -19,7 +19,9 @@ import ealign_plugin
 from ealign_plugin.entities import NamedEntityRecognizer
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config import load_config
+from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.inputs import read_photo
+from ealign_plugin.inference.options import EvaluationOptions
 from ealign_plugin.inference.results import Caption
 from ealign_plugin.inference.run_settings import exported_files
 from ealign_plugin.models import InstructBlip
@@ -27,6 +29,7 @@ from ealign_plugin.models.weights.export import export
 from ealign_plugin.news import NewsSample, Sentence
 from ealign_plugin.registered.task import NewsCaptioning
 from ealign_plugin.training.checkpoints.store import CheckpointStore
+from tests.inference.test_evaluator import Split
 
 RUN = """
 model:
@@ -523,6 +526,28 @@ def test_a_checkpoint_alone_is_enough(captioner, checkpoint, photos, ner):
     assert alone.context == "refined" and alone.image_processor.mean == [0.1, 0.2, 0.3]
     for photo, article in zip(photos, ARTICLES, strict=True):
         assert alone(photo, article) == captioner(photo, article)
+
+
+def test_a_checkpoint_alone_captions_as_the_evaluation_does(checkpoint, photos, ner, tmp_path):
+    alone = from_checkpoint(checkpoint, ner, threshold=None)
+    samples = [
+        NewsSample(key=str(i), split="test", caption="Ana.", paragraphs=(text,))
+        for i, text in enumerate(ARTICLES)
+    ]
+    split = Split(*ner.annotate(samples))
+    split.wording, split.ner = alone.wording, {"name": ner.name, "version": ner.version}
+    batch = next(iter(split.batches(size=len(samples))))
+    batch["image"] = torch.stack([alone.image_processor(photo) for photo in photos])
+    evaluator = Evaluator(alone.options, EvaluationOptions(contexts=("head", "refined")), ner)
+    evaluator.start(split, tmp_path)
+    records = evaluator.evaluate_batch(alone.model, batch)
+    for record, photo, sample in zip(records, photos, split.samples, strict=True):
+        result = alone(photo, sample)
+        assert result.caption == record["captions"]["refined"]["caption"]
+        assert result.context == record["captions"]["refined"]["context_text"]
+        assert list(result.entities) == record["first"]["entities"]
+        assert list(result.hallucinated_names) == record["first"]["invented"]
+        assert str(alone(photo, sample, "head")) == record["captions"]["head"]["caption"]
 
 
 def test_a_checkpoint_alone_captions_in_a_process_without_lavis(captioner, checkpoint, photos, run_python):
