@@ -7,17 +7,21 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
-from ealign_plugin.training.options import TrainingOptions, run_choices, run_defaults, run_help
+from ealign_plugin.training.options import TrainingOptions
+from ealign_plugin.validation import option_choices, option_defaults, option_help
+
+DEFAULTS = option_defaults(TrainingOptions)
 
 
 def test_each_option_has_a_default_and_one_line_of_help():
-    assert set(run_defaults()) == set(run_help()) == {each.name for each in fields(TrainingOptions)}
-    assert all(text and "\n" not in text for text in run_help().values())
+    helps = option_help(TrainingOptions)
+    assert set(DEFAULTS) == set(helps) == {each.name for each in fields(TrainingOptions)}
+    assert all(text and "\n" not in text for text in helps.values())
 
 
 def test_defaults_lie_within_their_ranges():
     for each in fields(TrainingOptions):
-        value, least, most = run_defaults()[each.name], each.metadata["least"], each.metadata["most"]
+        value, least, most = DEFAULTS[each.name], each.metadata["least"], each.metadata["most"]
         if value is not None and least is not None:
             assert value >= least
         if value is not None and most is not None:
@@ -28,7 +32,7 @@ def test_defaults_lie_within_their_ranges():
 
 def test_the_defaults_are_those_of_an_empty_run():
     options = TrainingOptions.from_run({})
-    assert {name: getattr(options, name) for name in run_defaults()} == run_defaults()
+    assert {name: getattr(options, name) for name in DEFAULTS} == DEFAULTS
     assert TrainingOptions() == options
 
 
@@ -36,14 +40,14 @@ def test_a_run_sets_some_and_may_hold_other_keys():
     run = OmegaConf.create({"clip_grad_norm": 0, "lrs": {"llm": 1e-5}, "save_freq": None, "task": "any"})
     options = TrainingOptions.from_run(run)
     assert (options.clip_grad_norm, options.lrs["llm"], options.save_freq) == (0, 1e-5, None)
-    assert options.keep_last == run_defaults()["keep_last"]
+    assert options.keep_last == DEFAULTS["keep_last"]
 
 
 def test_a_default_that_is_a_mapping_is_not_shared():
-    run_defaults()["lrs"]["llm"] = 1.0
-    assert run_defaults()["lrs"] == {} == TrainingOptions().lrs
+    option_defaults(TrainingOptions)["lrs"]["llm"] = 1.0
+    assert option_defaults(TrainingOptions)["lrs"] == {} == TrainingOptions().lrs
 
 
 @pytest.mark.parametrize("name", ["amp", "parallel", "resume"])
 def test_some_have_but_a_few_values(name):
-    assert len(run_choices()[name]) > 1
+    assert len(option_choices(TrainingOptions)[name]) > 1
