@@ -225,9 +225,14 @@ def check_names(record: Any, changes: Mapping[str, object], where: str) -> None:
 
 # Types and numbers
 
-TYPE_NAMES = {
-    **{dict: "a mapping", list: "a list", tuple: "a list", str: "text", bool: "true or false"},
-    **{int: "a whole number", float: "a number"},
+TYPE_NAMES: dict[type, str] = {
+    dict: "a mapping",
+    list: "a list",
+    tuple: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
 }
 """What a YAML's user calls Python's types."""
 

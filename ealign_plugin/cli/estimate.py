@@ -54,7 +54,7 @@ def estimate(
     if "batch_size_train" not in cfg.run_cfg:
         raise UserError(f"{cfg_path}: run.batch_size_train: nothing found, the examples of a batch expected")
     batch = int(cfg.run_cfg.batch_size_train)
-    found = estimate_config(
+    cost = estimate_config(
         cfg.model_cfg,
         cfg.run_cfg,
         processes=gpus,
@@ -64,35 +64,35 @@ def estimate(
     )
     if as_json:
         setting = {"batch": batch, "gpus": gpus, "sharded": sharded and gpus > 1}
-        typer.echo(json.dumps(found.as_dict() | setting, indent=2))
+        typer.echo(json.dumps(cost.as_dict() | setting, indent=2))
     else:
         layout = "one GPU" if gpus == 1 else f"{gpus} GPUs, {'sharded' if sharded else 'DDP'}"
-        _print(
-            found, f"{batch} examples on each of {layout}" if gpus > 1 else f"{batch} examples on {layout}"
+        print_cost(
+            cost, f"{batch} examples on each of {layout}" if gpus > 1 else f"{batch} examples on {layout}"
         )
 
 
-def _print(found: Estimate, setting: str) -> None:
-    values, read, console = found.as_dict(), found.reading, Console()
+def print_cost(cost: Estimate, setting: str) -> None:
+    values, read, console = cost.as_dict(), cost.reading, Console()
     table = Table("parameters", "millions", "trained")
     for part, count in values["parameters"].items():
         table.add_row(part, f"{count / 1e6:,.1f}", f"{values['trained'][part] / 1e6:,.1f}")
-    _show(console, table)
+    print_right_aligned(console, table)
     table = Table("memory of a GPU", "GiB")
     for name, size in values["memory"].items():
         if size:
             table.add_row(name, f"{size / 2**30:,.2f}")
-    _show(console, table)
+    print_right_aligned(console, table)
     console.print(f"{setting}; beside it the CUDA context (0.5 to 1 GiB) and what is lost between blocks.\n")
     table = Table("an example", "TFLOPs")
     for name, count in values["flops"].items():
         if count:
             table.add_row(name, f"{count / 1e12:,.3g}")
-    _show(console, table)
+    print_right_aligned(console, table)
     console.print(f"{read.queries} image, {read.prompt} prompt and {read.target} target tokens.")
 
 
-def _show(console: Console, table: Table) -> None:
+def print_right_aligned(console: Console, table: Table) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)

@@ -68,7 +68,7 @@ def inspect(
     """
     first_words = parse_words(words)
     for option, file in (("--json", json_file), ("--html", html_file)):
-        if file is not None and file.is_dir():  # told now, not after an hour of reading
+        if file is not None and file.is_dir():  # reported now, not after an hour of reading
             raise UserError(f"{option} {file}: this is a folder, the name of a file was expected")
     index = ShardIndex.load(folder)
     second = ShardIndex.load(other) if other is not None else None
@@ -137,8 +137,8 @@ def _print_table(
     """A table whose first columns are texts and whose others are numbers; nothing where it has no rows."""
     if rows:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for place, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if place < texts else "right", overflow="fold")
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="left" if number < texts else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         out.print(table)

@@ -200,7 +200,7 @@ def read_defaults(path: str) -> dict[str, Any]:
 
 
 def key_problems(
-    where: str, given: Mapping[str, Any], defaults: Mapping[str, Any], also: Set[str] = frozenset()
+    where: str, section: Mapping[str, Any], defaults: Mapping[str, Any], also: Set[str] = frozenset()
 ) -> list[str]:
     """Keys that the default YAML has not, and values of another type than there; recursive.
 
@@ -209,16 +209,16 @@ def key_problems(
         ["model.beem: unknown key 'beem'; did you mean 'beam'?"]
     """
     problems = []
-    for key, value in given.items():
-        place = f"{where}.{key}"
+    for key, value in section.items():
+        key_path = f"{where}.{key}"
         if key in defaults:
             default = defaults[key]
             if default is not None:
-                problem = type_problem(place, value, type(default))
+                problem = type_problem(key_path, value, type(default))
                 problems += [problem] if problem else []
             is_open = default == {} or key in PROCESSORS
             if isinstance(default, Mapping) and isinstance(value, Mapping) and not is_open:
-                problems += key_problems(place, value, default)
+                problems += key_problems(key_path, value, default)
         elif key not in also:
-            problems.append(unknown(place, key, {*map(str, defaults), *also}))
+            problems.append(unknown(key_path, key, {*map(str, defaults), *also}))
     return problems

@@ -111,9 +111,7 @@ def read_rungs(folder: Path, options: Sequence[str]) -> list[Rung]:
         )
     rungs: list[Rung] = []
     for _, _, path in sorted(files):
-        read_config(
-            path, options
-        )  # a bad file is told before the imports of `load_run_config` take their seconds
+        read_config(path, options)  # reports a bad file before LAVIS's import takes its seconds
     for _, name, path in sorted(files):
         rungs.append(read_rung(name, path, options, rungs))
     return rungs

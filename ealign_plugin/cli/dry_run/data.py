@@ -49,7 +49,7 @@ def check_data_set(name: str, section: DictConfig, problems: list[str]) -> DataS
     if not issubclass(cls, NewsBuilder):
         return DataSet(name)
     builder = cls(section)
-    found = DataSet(name, builder)
+    data_set = DataSet(name, builder)
     with collected(problems):
         builder.mixer  # noqa: B018  reads recipe, phases and templates
     with collected(problems):
@@ -57,30 +57,30 @@ def check_data_set(name: str, section: DictConfig, problems: list[str]) -> DataS
     with collected(problems):
         splits = builder.splits
         if isinstance(builder, MicroNewsBuilder):
-            read_micronews(builder, found)
+            read_micronews(builder, data_set)
         else:
             index = ShardIndex.load(builder.folder())
-            found.location, found.ner = str(index.folder), index.ner["name"]
-            found.samples = {split: index.samples(split) for split in index.shards}
-            load_ner(found.ner)
+            data_set.location, data_set.ner = str(index.folder), index.ner["name"]
+            data_set.samples = {split: index.samples(split) for split in index.shards}
+            load_ner(data_set.ner)
         limits = builder.config.get("limit") or {}
-        found.samples = {
+        data_set.samples = {
             split: min(count, limits.get(split) or count) if split != "train" else count
-            for split, count in found.samples.items()
+            for split, count in data_set.samples.items()
             if split in splits
         }
-    return found
+    return data_set
 
 
-def read_micronews(builder: MicroNewsBuilder, found: DataSet) -> None:
+def read_micronews(builder: MicroNewsBuilder, data_set: DataSet) -> None:
     """What there is of it, or what would be made."""
     world, folder = builder.config.world, builder.folder().resolve()
     ner = load_ner(world.ner)
-    found.ner = ner.name
+    data_set.ner = ner.name
     options = {"recipe": RECIPE, "articles": dict(world.articles), "seed": world.seed, "size": world.size}
     made = existing(folder, options, {"name": ner.name, "version": ner.version})
-    found.location = str(folder) if made else f"{folder}: will be made (about a minute)"
-    found.samples = {split: PHOTOS_PER_ARTICLE * count for split, count in world.articles.items()}
+    data_set.location = str(folder) if made else f"{folder}: will be made (about a minute)"
+    data_set.samples = {split: PHOTOS_PER_ARTICLE * count for split, count in world.articles.items()}
 
 
 def run_problems(run: Mapping[str, Any], sets: Sequence[DataSet]) -> list[str]:
@@ -141,11 +141,11 @@ def visits(mixer: TaskMixer, batches: int) -> int:
     bounds = sorted({0, batches, *(phase["until"] for phase in mixer.phases if phase["until"] < batches)})
     total = 0.0
     for first, last in pairwise(bounds):
-        recipe, owed, counted = mixer.recipe_at(first), dict.fromkeys(TASKS, 0.0), min(100, last - first)
+        recipe, remainder, counted = mixer.recipe_at(first), dict.fromkeys(TASKS, 0.0), min(100, last - first)
         gives = {name: task.examples_at_once(recipe) for name, task in TASKS.items()}
         seen = 0
         for _ in range(counted):
-            quota = task_quota(recipe, mixer.batch_size, owed)
+            quota = task_quota(recipe, mixer.batch_size, remainder)
             seen += max(math.ceil(quota[task] / gives[task]) for task in TASKS)
         total += seen * (last - first) / counted
     return round(total)
