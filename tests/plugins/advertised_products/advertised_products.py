@@ -51,7 +51,9 @@ class AdvertisedProducts(AlignmentTask):
 
     def score(self, samples: Sequence[NewsSample], answers: Sequence[list[str]]) -> dict[str, float | None]:
         """Micro-averaged precision and recall of the products."""
-        pairs = [(set(sample.extra["shown"]), set(answer)) for sample, answer in zip(samples, answers, strict=True)]
+        pairs = [
+            (set(sample.extra["shown"]), set(answer)) for sample, answer in zip(samples, answers, strict=True)
+        ]
         hits = sum(len(shown & answered) for shown, answered in pairs)
         shown, answered = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
         return {

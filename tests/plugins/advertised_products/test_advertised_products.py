@@ -22,9 +22,7 @@ def advertisement(*shown: str, products: tuple[str, ...] = ("Solana Cola", "Kivu
 
 
 def test_the_list_is_asked_about_and_the_shown_products_are_the_answer():
-    (example,) = TASK.examples(
-        advertisement("Kivu Water"), TaskOptions(), WORDING, BUDGET, random.Random(1)
-    )
+    (example,) = TASK.examples(advertisement("Kivu Water"), TaskOptions(), WORDING, BUDGET, random.Random(1))
     assert example.task == "products" and example.target == "Kivu Water"
     assert example.question == "Products: Which of them does this advertisement show? Answer:"
     assert "Solana Cola" in example.instruction and "Kivu Water" in example.instruction

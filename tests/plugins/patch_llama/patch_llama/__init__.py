@@ -40,9 +40,7 @@ class PatchLlama(NewsModel):
     def __init__(self, *, config: Mapping[str, Any], tokenizer: str | Path, **options: Any) -> None:
         super().__init__(**options)
         vision = SimpleNamespace(**config["vision_config"])
-        self.config = SimpleNamespace(
-            vision_config=vision, text_config=LlamaConfig(**config["text_config"])
-        )
+        self.config = SimpleNamespace(vision_config=vision, text_config=LlamaConfig(**config["text_config"]))
         self.tokenizer = read_tokenizer(tokenizer)
         self.frame = frame_of(self.tokenizer)
         self.reads = "nothing"  # the image tokens are the same whatever the question
