@@ -22,12 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Fixtures that start an interpreter of their own, which imports torch, transformers and LAVIS: seconds each.
 STARTS_A_PROCESS = {"run_python", "pair"}
+# Files whose tests run whole commands, or several processes; their parts are tested in other files too.
+RUNS_COMMANDS = {
+    "cli/test_prepare_command.py",
+    "data/prepare/test_pipeline.py",
+    "ladder/test_run.py",
+    "training/checkpoints/test_two_processes.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark ``process`` whatever starts processes through a fixture, in whichever file it stands."""
+    """Mark ``process`` whatever starts processes, by its fixtures or its file."""
     for item in items:
-        if STARTS_A_PROCESS & set(getattr(item, "fixturenames", ())):
+        file = item.path.relative_to(ROOT / "tests").as_posix()
+        if file in RUNS_COMMANDS or STARTS_A_PROCESS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.process)
 
 

@@ -15,6 +15,7 @@ from ealign_plugin.data.prepare.pipeline import prepare as run
 from ealign_plugin.data.readers import READERS
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.entities import DEFAULT_NER
+from ealign_plugin.host.plugins import load_installed
 
 _SOURCES = "\n\n".join(f"[bold]{name}[/bold]: {reader.files}" for name, reader in READERS.items())
 
@@ -109,6 +110,7 @@ def prepare(
         typer.Option(help="Largest share of records that may be skipped.", rich_help_panel=_WORK),
     ] = 0.05,
 ) -> None:
+    load_installed()  # readers of other packages
     job = Job(
         source=source,
         location=path,

@@ -44,7 +44,6 @@ class PatchLlama(NewsModel):
         self.tokenizer = read_tokenizer(tokenizer)
         self.frame = frame_of(self.tokenizer)
         self.reads = "nothing"  # the image tokens are the same whatever the question
-        self.check_length((vision.image_size // vision.patch_size) ** 2)
         self.patches = nn.Conv2d(3, vision.hidden_size, vision.patch_size, stride=vision.patch_size)
         self.projection = nn.Sequential(
             nn.GELU(), nn.Linear(vision.hidden_size, self.config.text_config.hidden_size)
