@@ -12,8 +12,8 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.validation import check_names
 
 WORDS_MOVED = (
-    "recipe.words: there is no such key any more; set run.context_words (or run.context_tokens), the one "
-    "budget of training, evaluation and captioner"
+    "there is no such key any more; set run.context_words (or run.context_tokens), the one budget of "
+    "training, evaluation and captioner"
 )
 
 
@@ -45,7 +45,7 @@ class TaskMixture(TaskOptions):
             UserError: a name that no mixture has, or a value that is outside its range.
         """
         if "words" in changes:
-            raise UserError(WORDS_MOVED)
+            raise UserError(f"recipe.words: {WORDS_MOVED}")
         check_names(self, changes, "recipe")
         # An empty mapping of shares in a config means: as it was.
         return replace(self, **{k: v for k, v in changes.items() if v != {}})  # type: ignore[arg-type]

@@ -168,9 +168,11 @@ def dataset_problems(datasets: Mapping[str, Any]) -> list[str]:
             continue
         if is_ours(cls):
             defaults = read_defaults(cls.default_config_path(kind))["datasets"][name]
-            problems += key_problems(
-                where, section, defaults, {*DATASET_KEYS, *getattr(cls, "CONFIG_KEYS", {})}
-            )
+            found = key_problems(where, section, defaults, {*DATASET_KEYS, *getattr(cls, "CONFIG_KEYS", {})})
+            replaced = {f"{where}.{key}": advice for key, advice in getattr(cls, "REPLACED_KEYS", {}).items()}
+            for problem in found:
+                key = problem.partition(": ")[0]
+                problems.append(f"{key}: {replaced[key]}" if key in replaced else problem)
         problems += processor_problems(where, section)
     return problems
 

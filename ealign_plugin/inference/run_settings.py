@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ealign_plugin.alignment.contexts import CONTEXTS
 from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.data.defaults import CONFIGS, dataset_defaults
 from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.entities import DEFAULT_NER
 from ealign_plugin.errors import UserError
@@ -26,8 +27,6 @@ from ealign_plugin.inference.options import INFERENCE_OPTIONS, InferenceOptions,
 from ealign_plugin.inference.settings import NAME, CaptioningSettings
 from ealign_plugin.inference.two_pass import main_context
 from ealign_plugin.validation import in_one_line
-
-CONFIGS = Path(__file__).parents[1] / "configs" / "datasets"
 
 
 def settings_of_config(
@@ -130,7 +129,7 @@ def _with_defaults(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     path = CONFIGS / f"{name}.yaml"
     if not path.is_file():
         return dict(section)
-    merged = OmegaConf.merge(OmegaConf.load(path)["datasets"][name], OmegaConf.create(dict(section)))
+    merged = OmegaConf.merge(dataset_defaults(path)["datasets"][name], OmegaConf.create(dict(section)))
     values = OmegaConf.to_container(merged, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

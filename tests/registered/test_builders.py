@@ -6,13 +6,16 @@ import io
 
 import pytest
 from lavis.common.registry import registry
+from lavis.processors.base_processor import BaseProcessor
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ealign_plugin.data.defaults import dataset_defaults
 from ealign_plugin.data.readers import READERS
 from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.data.streams.training import TrainingStream
 from ealign_plugin.errors import UserError
+from ealign_plugin.host.config_checks import dataset_problems
 from ealign_plugin.news import NewsSample
 from ealign_plugin.registered import builders
 
@@ -73,7 +76,7 @@ def test_shards_of_a_public_set_are_looked_for_in_the_cache(name, monkeypatch, t
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_head_of_its_config_names_the_source_and_a_command_that_there_is(name):
-    head = open(registry.get_builder_class(f"ealign_{name}").default_config_path()).read()
+    head = open(registry.get_builder_class(f"ealign_{name}").DATASET_CONFIG_DICT["default"]).read()
     assert "github.com/" in head and f"ealign prepare {name} " in head and name in READERS
 
 
@@ -84,3 +87,94 @@ def test_every_data_set_has_the_same_options(name):
         return OmegaConf.to_container(OmegaConf.load(path).datasets[dataset])
 
     assert options(f"ealign_{name}") == options("ealign_news")
+
+
+# Data sets of other packages
+
+
+YAML = """
+base: ealign_news.yaml
+datasets:
+  test_herald:
+    shuffle_shards: 2
+    vis_processor: {train: {image_size: 32}}
+"""
+
+
+@pytest.fixture
+def herald(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        registry.mapping, "builder_name_mapping", dict(registry.mapping["builder_name_mapping"])
+    )
+    path = tmp_path / "herald.yaml"
+    path.write_text(YAML)
+    return builders.register_dataset("test_herald", path, source="herald")
+
+
+def test_a_data_set_is_a_yaml_of_five_lines_over_a_base(herald, monkeypatch, tmp_path):
+    assert registry.get_builder_class("test_herald") is herald
+    builder = herald()  # LAVIS's way to build from the defaults
+    assert (builder.config.shuffle_shards, builder.config.max_skipped) == (2, 0.05)
+    assert builder.config.vis_processor.train == {"name": "ealign_image", "image_size": 32}
+    monkeypatch.setenv("EALIGN_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"^datasets.test_herald.build_info.images.storage: .*prepare herald"):
+        builder.folder()
+
+
+def test_a_key_that_no_data_set_has_is_found_in_it_too(herald):
+    assert dataset_problems({"test_herald": {"shuffle_shard": 3}}) == [
+        "datasets.test_herald.shuffle_shard: unknown key 'shuffle_shard'; did you mean 'shuffle_shards'?"
+    ]
+
+
+def test_the_older_key_of_the_budget_names_the_new_one():
+    (problem,) = dataset_problems({"ealign_news": {"recipe": {"words": 80}}})
+    assert problem.startswith("datasets.ealign_news.recipe.words: there is no such key any more; set run.")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: nothing.yaml\ndatasets: {a: {}}", "base: .*nothing.yaml: no such file"),
+        ("base: ealign_news.yaml", "datasets: the section of one data set was expected"),
+        ("datasets: {a: {}, b: {}}", "datasets: the section of one data set was expected"),
+    ],
+)
+def test_a_yaml_that_describes_no_data_set(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        dataset_defaults(path)
+
+
+# The text processor
+
+
+@pytest.fixture
+def lower(monkeypatch):
+    """A text processor of another package."""
+    monkeypatch.setitem(
+        registry.mapping, "processor_name_mapping", dict(registry.mapping["processor_name_mapping"])
+    )
+
+    @registry.register_processor("test_lower")
+    class Lower(BaseProcessor):
+        def __call__(self, text):
+            return text.lower()
+
+        @classmethod
+        def from_config(cls, cfg=None):
+            return cls()
+
+    return {"name": "test_lower"}
+
+
+def test_a_text_processor_of_another_package_acts_in_training_and_at_test(build, lower):
+    sets = build(text_processor={"train": lower, "eval": lower})
+    assert sets["train"].mixer.wording.text("Ana") == "ana"
+    assert sets["val"].wording == sets["test"].wording == sets["train"].mixer.wording
+
+
+def test_two_text_processors_are_refused(build, lower):
+    with pytest.raises(UserError, match="datasets.ealign_news.text_processor: train .*test_lower.* and eval"):
+        build(text_processor={"train": lower})
