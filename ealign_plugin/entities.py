@@ -62,7 +62,7 @@ def entity_key(text: str) -> str:
 
 
 def mentioned_names(text: str, names: Iterable[str]) -> list[str]:
-    """Those of the names that a text holds, in whole words, compared by `entity_key`.
+    """Those of the names that a text mentions, in whole words, compared by `entity_key`.
 
     >>> mentioned_names("Oslo's mayor left.", ["Oslo", "Os", "Bergen"])
     ['Oslo']

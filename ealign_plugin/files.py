@@ -28,7 +28,7 @@ def as_path(location: str) -> UPath:
         if not SCHEME.match(location):
             return UPath(location).expanduser().absolute()
         path = UPath(location)
-        path.fs  # noqa: B018  a missing package is told here, not at the first file
+        path.fs  # noqa: B018  a missing package is noticed here, not at the first file
         return path
     except (ImportError, ValueError) as error:
         raise UserError(

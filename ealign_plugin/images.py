@@ -52,7 +52,7 @@ def open_image(
             return image.convert("RGB")
     except UserError:
         raise
-    except UnidentifiedImageError:  # Pillow's own message tells an address in memory
+    except UnidentifiedImageError:  # Pillow's message holds an address in memory
         raise UserError(f"{name}: it is no picture in a known format") from None
     except Exception as error:  # of whatever type: struct.error, TypeError ... escape Pillow on broken files
         raise UserError(f"{name}: the picture cannot be read ({error})") from None

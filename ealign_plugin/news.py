@@ -74,7 +74,7 @@ class NewsSample:
         caption_entities: Entities of the caption; empty before annotation.
         headline_entities: Entities of the headline; empty before annotation.
         source: Name of the data set.
-        extra: Whatever else the source tells (url, date, its own entities): JSON values, kept as they are.
+        extra: Whatever else the source holds (url, date, its entities): JSON values, kept as they are.
     """
 
     key: str

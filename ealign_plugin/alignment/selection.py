@@ -71,7 +71,7 @@ def oracle(sample: NewsSample, *, sentences: bool = True, entities: bool = True)
 
 
 def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: float) -> Selection:
-    """The oracle's selection with mistakes, so that pass 2 learns to read what pass 1 will hand it.
+    """The oracle's selection with mistakes, so that pass 2 learns to read what pass 1 will give it.
 
     Args:
         sample: An annotated sample.
@@ -206,7 +206,7 @@ def parse_entities(answer: str, separator: str) -> tuple[str, ...]:
 
 
 def in_article(sample: NewsSample, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names that the article tells, in whole words; the others were made up.
+    """Those of the names that the article mentions, in whole words; the others were made up.
 
     >>> sample = NewsSample(key="a", split="test", caption="", paragraphs=("Oslo's mayor left.",))
     >>> in_article(sample, ["Oslo", "Os", "Bergen"])
@@ -218,7 +218,7 @@ def in_article(sample: NewsSample, names: Sequence[str]) -> tuple[str, ...]:
 def select_entities(
     sample: NewsSample, answer: str, separator: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names in an answer to the entity task: those that the article tells, and those that were made up.
+    """Names in an answer to the entity task: those that the article mentions, and those that were made up.
 
     >>> sample = NewsSample(key="a", split="test", caption="", paragraphs=("Oslo's mayor left.",))
     >>> select_entities(sample, "Oslo; Bergen", "; ")

@@ -2,8 +2,8 @@
 
 A photo is a stack of cached sprites: a place behind everything, one or two people, the furniture of the
 event in front of them and an organisation's emblem in an upper corner. Every index keeps one look for
-ever; what varies is what a camera varies: framing, distance, light, focus and grain. The looks are told
-apart by bold shapes and colours, because the model sees the photo at 64 px, where a line is no cue.
+ever; what varies is what a camera varies: framing, distance, light, focus and grain. The looks differ
+by bold shapes and colours, because the model sees the photo at 64 px, where a line is no cue.
 
     ┌──────────────────────┐
     │ [logo]        [here?]│   y   2 - 64   emblem, left or right; no head reaches it

@@ -1,7 +1,7 @@
 """The sixteen people of MicroNews: even numbers are women, odd ones men, and each keeps one look for ever.
 
 A bust is drawn about x = 0, its axis. Hair, headgear and clothes are tables of layers; a layer says how
-it is drawn (see `_paint`), names its colour, and gives points. The looks are told apart by bold shapes
+it is drawn (see `_paint`), names its colour, and gives points. The looks differ by bold shapes
 and colours, because the model sees a head at about 25 px, where a line is no cue.
 """
 

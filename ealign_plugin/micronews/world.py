@@ -10,7 +10,7 @@ reading decides, but only for who knows where to look::
              or Grace Tanaka      … On 14 March, Laura Romero opened the World Cup. …
 
 Three photos stand with one article, one for each of its scenes: what is a positive sentence for one is a
-hard negative for the others. Which entities the texts hold is *not* told by this module: spaCy finds
+hard negative for the others. Which entities the texts hold is *not* recorded by this module: spaCy finds
 them, as it does for real news.
 """
 
@@ -154,9 +154,9 @@ def make_article(rng: random.Random, scenes_per_article: int = 3) -> tuple[list[
     scenes = _scenes(rng, scenes_per_article)
     blocks: list[list[str]] = []
     for scene in scenes:
-        told = _tell(rng, scene)
-        stray = [told.pop()] if rng.random() < 0.5 else []
-        blocks += [block for block in (told, stray) if block]
+        sentences = _sentences_about(rng, scene)
+        stray = [sentences.pop()] if rng.random() < 0.5 else []
+        blocks += [block for block in (sentences, stray) if block]
     told_sentences = sum(map(len, blocks))
     filler = rng.randint(max(2, 12 - told_sentences), max(2, 40 - told_sentences))
     while filler > 0:
@@ -201,7 +201,7 @@ def _names(rng: random.Random, table: Sequence[tuple[str, str]], count: int) -> 
     return [Look(look, rng.choice(table[look])) for look in rng.sample(range(len(table)), count)]
 
 
-def _tell(rng: random.Random, scene: Scene) -> list[str]:
+def _sentences_about(rng: random.Random, scene: Scene) -> list[str]:
     """A few sentences that together name everything in the scene, the dated one among them."""
     chosen = [rng.choice(DATED)]
     missing = {"{place}", "{org}", "{event}"}

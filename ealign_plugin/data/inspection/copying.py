@@ -16,7 +16,7 @@ WAYS = ("as_text", "as_entity")
 of copying); or the text has an entity with the same key."""
 
 
-class Found(NamedTuple):
+class MentionedEntity(NamedTuple):
     """A caption's entity, and in each of the `WAYS`: after how many words of the article it has occurred
     for the first time (None: never), and whether it occurs in a positive sentence."""
 
@@ -25,7 +25,9 @@ class Found(NamedTuple):
     in_positives: tuple[bool, bool]
 
 
-def find_caption_entities(sample: NewsSample, article: str, positives: Sequence[bool]) -> list[Found]:
+def find_caption_entities(
+    sample: NewsSample, article: str, positives: Sequence[bool]
+) -> list[MentionedEntity]:
     """Where the article tells each entity of the caption, repeated ones too.
 
     Args:
@@ -55,7 +57,7 @@ def find_caption_entities(sample: NewsSample, article: str, positives: Sequence[
         # Folding leaves one space between words.
         in_text = None if end is None else article.count(" ", 0, end) + 1
         in_positives = (_end(key, positive_text) is not None, key in positive_keys)
-        found.append(Found(entity.label, (in_text, words.get(key)), in_positives))
+        found.append(MentionedEntity(entity.label, (in_text, words.get(key)), in_positives))
     return found
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ealign_plugin.alignment.selection import sentence_labels
-from ealign_plugin.data.inspection.copying import WAYS, Found, find_caption_entities
+from ealign_plugin.data.inspection.copying import WAYS, MentionedEntity, find_caption_entities
 from ealign_plugin.data.inspection.distribution import distribution
 from ealign_plugin.data.inspection.leaks import LEAKS, Prints, bytes_hash, difference_hash, leak, text_hash
 from ealign_plugin.data.shards.index import Shard, ShardIndex
@@ -53,7 +53,7 @@ class Facts:
 
     sample: NewsSample
     hashes: tuple[int, int, int, int]
-    found: list[Found]
+    found: list[MentionedEntity]
     positives: int
     size: tuple[int, int] | None
     bytes: int

@@ -1,4 +1,4 @@
-"""Readers of public data sets and of files of one's own, by name.
+"""Readers of public data sets and of a user's files, by name.
 
 A source of this package is one file here with a function ``read(source)`` (see `source`), and one line below.
 Another package adds one by a decorator; ``ealign prepare NAME PATH`` then knows it::

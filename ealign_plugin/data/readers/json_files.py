@@ -149,12 +149,12 @@ def hash_of(article: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(article).encode()).hexdigest()[:16]
 
 
-def split_of(source: Source, told: Any, article_id: str) -> str:
+def split_of(source: Source, name: Any, article_id: str) -> str:
     """The sample's split: the user's, else the one that the source tells, else by the article's name.
 
     Args:
         source: The source, with the user's ``--split``.
-        told: A split's name under any of its usual names, or None.
+        name: A split's name under any of its usual names, or None.
         article_id: The article's name.
 
     Raises:
@@ -162,11 +162,11 @@ def split_of(source: Source, told: Any, article_id: str) -> str:
     """
     if source.split:
         return source.split
-    if told is None:
+    if name is None:
         return split_by_hash(article_id)
-    if not isinstance(told, str) or told.casefold() not in _SPLIT_NAMES:
-        raise BadRecord("unknown split", str(told))
-    return _SPLIT_NAMES[told.casefold()]
+    if not isinstance(name, str) or name.casefold() not in _SPLIT_NAMES:
+        raise BadRecord("unknown split", str(name))
+    return _SPLIT_NAMES[name.casefold()]
 
 
 def split_in_name(path: UPath) -> str | None:

@@ -1,4 +1,4 @@
-"""JSON Lines, for any source of one's own: one photo a line, ``.gz`` or plain.
+"""JSON Lines, for any other source: one photo a line, ``.gz`` or plain.
 
 ::
 
@@ -10,7 +10,7 @@
 ``image_position`` counts these paragraphs: the photo stands before that one, or at the end. ``split`` is by
 hash of the article where neither it nor the file's name tells. ``article_id`` is a hash of the article where
 it is not given; lines of one article should follow one another. ``entities`` (of any form) is kept as
-``source_entities``, other fields under their own names.
+``source_entities``, other fields under the names that they have.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ def _found(source: Source, split: str | None, key: str, record: Any) -> ReadSamp
     extra = {name: value for name, value in record.items() if name not in FIELDS}
     if record.get("entities") is not None:
         extra["source_entities"] = record["entities"]
-    told = record.get("split")
+    recorded = record.get("split")
     sample = NewsSample(
         key=key,
-        split=split_of(source, split if told is None else told, article_id),
+        split=split_of(source, split if recorded is None else recorded, article_id),
         caption=get(record, "caption", str).strip(),
         paragraphs=article,
         headline=one_line(get(record, "headline", str, default="")),

@@ -61,8 +61,8 @@ def read(source: Source) -> Iterator[ReadSample | Skipped]:
             except BadRecord as error:
                 yield Skipped(f"{path.name}, record {position + 1}", error.cause, error.detail)
             else:
-                told = name or file_split
-                yield read_or_skip(key, partial(_found, source, images, told, key, record))
+                named = name or file_split
+                yield read_or_skip(key, partial(_found, source, images, named, key, record))
 
 
 def _found(source: Source, images: str, split: str | None, key: str, record: Any) -> ReadSample:

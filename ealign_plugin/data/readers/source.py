@@ -1,4 +1,4 @@
-"""What all readers share: where a data set lies, what a reader yields, how a bad record is told.
+"""What all readers share: where a data set lies, what a reader yields, how a bad record is reported.
 
 A reader is a function ``read(source) -> Iterator[ReadSample | Skipped]``. It yields lazily, in an order that
 depends on the files alone, the photos of one article in a row. It never opens a photo. A record that it
@@ -64,7 +64,7 @@ class Source:
 
     Args:
         location: File, folder or URL (any that fsspec opens; ``mongodb://`` where the reader knows it).
-        images: Folder or URL of the photos; where None, the reader's own default below the location.
+        images: Folder or URL of the photos; where None, the reader's default below the location.
         split: Split of all samples; where None, what the source says, else `split_by_hash`.
 
     ``share`` tells which share of the source has been read, from 0 to 1.

@@ -89,7 +89,7 @@ class StreamState:
 
 
 class TrainingBatches:
-    """Endless batches; iterate it once. The phases of a recipe count the batches of their own data set.
+    """Endless batches; iterate it once. The phases of a recipe count the batches of their data set alone.
 
     Args:
         loaders: Name of a data set → its loader, of a `TrainingStream`, or of a foreign data set, which can
@@ -229,7 +229,7 @@ def _identity(dataset: Dataset[Any]) -> dict[str, Any]:
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The places where two JSON values differ; the order of keys counts, draws by weight depend on it."""
+    """The keys at which two JSON values differ; the order of keys counts, draws by weight depend on it."""
     if isinstance(before, dict) and isinstance(now, dict) and list(before) == list(now):
         for name in before:
             yield from _differences(before[name], now[name], f"{key}.{name}" if key else name)

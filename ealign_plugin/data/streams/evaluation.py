@@ -68,8 +68,8 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``index``, ``key``, ``image`` [3, H, W] and ``sample``; ``other_image`` where it was asked for.
 
-        Of a sample that cannot be read ``index``, ``key`` and ``error``: what was found. Of one that was left
-        out the ``index``.
+        Of a sample that cannot be read ``index``, ``key`` and ``error``, what is wrong with it.
+        Of one that was left out the ``index``.
         """
         if index in self._left_out:
             return {"index": index}
@@ -84,7 +84,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         return item
 
     def leave_out(self, indexes: Iterable[int]) -> None:
-        """Read no photos of these any more, as an evaluation does that goes on; they keep their places."""
+        """Read no photos of these any more, as an evaluation does that goes on; they keep their numbers."""
         self._left_out = frozenset(indexes)
 
     def sample(self, index: int) -> NewsSample:
@@ -111,7 +111,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         try:
             return self.sample(index).paragraphs
         except UserError:
-            return None  # told where this sample itself is read
+            return None  # reported where this sample itself is read
 
     def _of_another_article(self, index: int) -> int:
         # Photos of one article stand together: half the split away is another's, unless one has so many.

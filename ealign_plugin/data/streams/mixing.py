@@ -108,7 +108,7 @@ class TaskMixer:
         workers: int,
         start: ConsumerState | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """The examples of one worker, from a state on; the last of each batch tells the state after it.
+        """The examples of one worker, from a state on; the last of each batch holds the state after it.
 
         Raises:
             UserError: ten thousand samples in a row gave no example of a task.
@@ -129,8 +129,8 @@ class TaskMixer:
                 made = 0
                 for task in self._tasks:
                     if quota[task] > 0:
-                        found = TASKS[task].examples(sample, recipe, self.wording, budget, rng)
-                        for example in found[: quota[task]]:
+                        made_of_task = TASKS[task].examples(sample, recipe, self.wording, budget, rng)
+                        for example in made_of_task[: quota[task]]:
                             quota[task] -= 1
                             made += 1
                             item = self._item(example, image, raw.key)
