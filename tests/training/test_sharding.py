@@ -12,6 +12,7 @@ from torch import nn
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import Llava
 from ealign_plugin.training.sharding import unsharded, wrap
+from ealign_plugin.training.torch_interfaces import local_tensor
 from tests.training.processes import (
     CPU,
     LORA,
@@ -75,7 +76,7 @@ def test_half_precision_beside_full_precision_can_be_sharded(pair, amp, param_dt
 
 def weights_not_here(kind: str) -> float:
     model = wrap(build(), kind, CPU)
-    local = (getattr(parameter, "_local_tensor", parameter) for parameter in model.parameters())
+    local = map(local_tensor, model.parameters())
     return sum(map(torch.numel, local)) / sum(map(torch.numel, build().parameters()))
 
 
