@@ -35,9 +35,10 @@ from ealign_plugin.inference.loading import (
     make_text_processor,
 )
 from ealign_plugin.inference.options import INFERENCE_OPTIONS, InferenceOptions
-from ealign_plugin.inference.protocols import CaptioningModel, ImageProcessor
+from ealign_plugin.inference.protocols import ImageProcessor
 from ealign_plugin.inference.results import Caption, scored_sentences
 from ealign_plugin.inference.two_pass import FirstPass, TwoPasses
+from ealign_plugin.models.protocol import CaptioningModel
 from ealign_plugin.news import NewsSample
 from ealign_plugin.validation import unknown
 
@@ -233,8 +234,7 @@ class NewsCaptioner:
     ) -> list[Caption]:
         """Both passes over images [3, H, W] and their articles."""
         samples = self._find_sentences(samples)
-        device = next(self.model.parameters()).device
-        features = self.model.encode_images(torch.stack(list(images)).to(device))
+        features = self.model.encode_images(torch.stack(list(images)).to(self.model.device))
         first = [FirstPass() for _ in samples]
         if scores or CONTEXTS[strategy].needs_selection:
             first = self._passes.select(features, samples)

@@ -29,7 +29,7 @@ from ealign_plugin.inference.asked_tasks import TaskResults, ask_tasks, other_ta
 from ealign_plugin.inference.figures import caption_figures, mean_losses, selection_figures
 from ealign_plugin.inference.journal import Journal, Record
 from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
-from ealign_plugin.inference.protocols import CaptioningModel, EvaluationData
+from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
 from ealign_plugin.inference.records import (
     Row,
     add_caption,
@@ -109,7 +109,7 @@ class Evaluator:
     # Records
 
     @torch.no_grad()
-    def evaluate(self, model: CaptioningModel, batches: Iterable[Mapping[str, Any]]) -> list[Record]:
+    def evaluate(self, model: EvaluatedModel, batches: Iterable[Mapping[str, Any]]) -> list[Record]:
         """Both passes over this process's batches; what an interrupted test recorded is not done again.
 
         Args:
@@ -122,7 +122,7 @@ class Evaluator:
         Raises:
             UserError: too many photos cannot be read, or the journal cannot be written.
         """
-        device = next(model.parameters()).device
+        device = model.device
         records: list[Record] = []
         if self.is_test:
             journal = Journal(self._folder / f"evaluation-{self.data.split}", rank(), self._identity(model))
@@ -146,7 +146,7 @@ class Evaluator:
             records += new
         return records
 
-    def evaluate_batch(self, model: CaptioningModel, batch: Mapping[str, Any]) -> list[Record]:
+    def evaluate_batch(self, model: EvaluatedModel, batch: Mapping[str, Any]) -> list[Record]:
         """Both passes over one batch.
 
         Args:
@@ -167,7 +167,7 @@ class Evaluator:
             {"index": index, "key": key} for index, key in zip(batch["index"], batch["key"], strict=True)
         ]
         passes = TwoPasses(model, self.data.wording, self.options)
-        self._measure_losses(passes, batch["image"], batch["sample"], records)
+        self._measure_losses(model, passes, batch["image"], batch["sample"], records)
         if contexts:
             features = model.encode_images(batch["image"])
             self._write_captions(passes, features, batch["sample"], contexts, records)
@@ -182,6 +182,7 @@ class Evaluator:
 
     def _measure_losses(
         self,
+        model: EvaluatedModel,
         passes: TwoPasses,
         images: Tensor,
         samples: Sequence[NewsSample],
@@ -189,7 +190,7 @@ class Evaluator:
     ) -> None:
         """Of each photo and context in ``caption_loss``: the mean loss of the reference's tokens."""
         for context in self.plan.caption_loss:
-            for record, loss in zip(records, passes.losses(images, samples, context), strict=True):
+            for record, loss in zip(records, passes.losses(model, images, samples, context), strict=True):
                 record.setdefault("losses", {})[context] = loss
 
     def _write_captions(
@@ -223,7 +224,7 @@ class Evaluator:
                 "shards or raise run.max_skipped"
             )
 
-    def _identity(self, model: CaptioningModel) -> dict[str, Any]:
+    def _identity(self, model: EvaluatedModel) -> dict[str, Any]:
         """What must be the same for an evaluation to continue."""
         plan = {name: getattr(self.plan, name) for name in ("contexts", "caption_loss", "shuffled_images")}
         tasks = {"tasks": [task.name for task in self._tasks]} if self._tasks else {}

@@ -3,58 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.models.protocol import CaptioningModel
 from ealign_plugin.news import NewsSample
 
 
-class CaptioningModel(Protocol):
-    """A model that reads a photo and an instruction, and writes or compares answers."""
-
-    def eval(self) -> Self:
-        """Put it into evaluation mode."""
-        ...
+class EvaluatedModel(CaptioningModel, Protocol):
+    """A model whose evaluation may also measure losses, and is continued only with the same weights."""
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Its weights; the first says on which device the model is."""
-        ...
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Features [B, P, V] of images [B, 3, H, W]."""
-        ...
-
-    def score(
-        self,
-        features: Tensor,
-        prefix: str,
-        candidates: Sequence[str],
-        answers: Sequence[str],
-        *,
-        question: str | None = None,
-    ) -> Tensor:
-        """Log-probability [n_candidates, n_answers] of each answer after ``prefix + candidate``."""
-        ...
-
-    def generate(
-        self,
-        samples: Mapping[str, Any],
-        *,
-        num_beams: int,
-        max_length: int,
-        min_length: int,
-        repetition_penalty: float,
-        length_penalty: float,
-    ) -> list[str]:
-        """Answers to ``instruction``, lists of B strings beside ``features`` [B, P, V]."""
-        ...
-
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, nothing added."""
+        """Its weights."""
         ...
 
     def __call__(self, samples: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -10,8 +10,9 @@ sentences). The evaluation and `ealign_plugin.NewsCaptioner` both run it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from ealign_plugin.alignment.contexts import Budget, Context, build_context, con
 from ealign_plugin.alignment.prompts import Prompt, Wording
 from ealign_plugin.alignment.selection import Selection, select_entities, select_sentences
 from ealign_plugin.inference.options import InferenceOptions
-from ealign_plugin.inference.protocols import CaptioningModel
+from ealign_plugin.models.protocol import CaptioningModel
 from ealign_plugin.news import NewsSample
 
 
@@ -100,7 +101,7 @@ class TwoPasses:
             self.wording,
             words=self.options.context_words,
             tokens=self.options.context_tokens,
-            count_tokens=self._count_tokens,
+            count_tokens=self.model.count_tokens,
         )
 
     def captions(self, features: Tensor, contexts: Sequence[str]) -> list[str]:
@@ -122,16 +123,23 @@ class TwoPasses:
             length_penalty=self.options.length_penalty,
         )
 
-    def losses(self, images: Tensor, samples: Sequence[NewsSample], strategy: str) -> list[float]:
+    def losses(
+        self,
+        forward: Callable[[Mapping[str, Any]], Mapping[str, Tensor]],
+        images: Tensor,
+        samples: Sequence[NewsSample],
+        strategy: str,
+    ) -> list[float]:
         """Of each photo, images [B, 3, H, W]: the mean loss of its reference caption's tokens.
 
         Args:
+            forward: The model's losses of a batch, as `NewsModel.forward`.
             images: The photos.
             samples: Theirs.
             strategy: The context that is read; one that needs no selection.
         """
         prompts = [self.wording.caption(self.context(sample, strategy).text) for sample in samples]
-        output = self.model(
+        output = forward(
             {
                 "image": images,
                 "instruction": [prompt.instruction for prompt in prompts],
@@ -141,9 +149,6 @@ class TwoPasses:
             }
         )
         return [float(output[f"loss_{i}"]) for i in range(len(samples))]
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.model.ids([text])[0])
 
     def _select_sentences(self, scores: Sequence[float], sample: NewsSample) -> tuple[int, ...]:
         return select_sentences(

@@ -16,7 +16,7 @@ from ealign_plugin.host.registration import registered
 from ealign_plugin.inference import options
 from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.journal import Record
-from ealign_plugin.inference.protocols import CaptioningModel, EvaluationData
+from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
 from ealign_plugin.inference.run_settings import checkpoint_files
 from ealign_plugin.validation import Range
 
@@ -78,20 +78,20 @@ class NewsCaptioning(BaseTask):
 
     # Evaluation
 
-    def before_evaluation(self, model: CaptioningModel, dataset: EvaluationData, **_: Any) -> None:
+    def before_evaluation(self, model: EvaluatedModel, dataset: EvaluationData, **_: Any) -> None:
         """Start with a split; a test writes into the run's folder."""
         self.evaluator.start(dataset, Path(registry.get_path("output_dir") or "."))
 
     def evaluation(
         self,
-        model: CaptioningModel,
+        model: EvaluatedModel,
         data_loader: Iterable[Mapping[str, Any]],
         cuda_enabled: bool = False,
     ) -> list[Record]:
         """Both passes over a split; a record a photo."""
         return self.evaluator.evaluate(model, data_loader)
 
-    def valid_step(self, model: CaptioningModel, samples: Mapping[str, Any]) -> list[Record]:
+    def valid_step(self, model: EvaluatedModel, samples: Mapping[str, Any]) -> list[Record]:
         """Both passes over a batch of `EvaluationSamples`."""
         return self.evaluator.evaluate_batch(model, samples)
 
