@@ -11,6 +11,11 @@ from ealign_plugin.errors import UserError
 GROUP = "lavis.plugins"
 
 
+def installed_packages() -> set[str]:
+    """Top-level names of the modules that installed packages declare as plugins."""
+    return {point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=GROUP)}
+
+
 def load_installed() -> None:
     """Import what installed packages declare; importing is what registers.
 

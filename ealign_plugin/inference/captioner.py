@@ -91,6 +91,7 @@ class NewsCaptioner:
         config: str | os.PathLike[str] | None = None,
         device: str = "auto",
         ner: str | NamedEntityRecognizer | None = None,
+        plugins: Sequence[str] = (),
         **options: Any,
     ) -> Self:
         """What a training learnt.
@@ -103,6 +104,8 @@ class NewsCaptioner:
                 checkpoints of older versions have none and take the ``config.yaml`` of their run.
             device: ``auto`` (cuda where there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
             ner: spaCy model that finds the sentences; None: the one that annotated the training's articles.
+            plugins: Modules to import first, of packages that are not installed as plugins of LAVIS. A
+                checkpoint that names others is refused: it may come from anywhere.
             **options: Fields of `InferenceOptions` that replace the run's: ``num_beams=1``.
 
         Raises:
@@ -112,10 +115,10 @@ class NewsCaptioner:
         if strange := next((name for name in options if name not in INFERENCE_OPTIONS), None):
             raise UserError(unknown("NewsCaptioner.from_checkpoint", strange, INFERENCE_OPTIONS, "option"))
         where = find_device(device)
-        settings, weights = find_settings(
-            Path(path).expanduser().absolute(), Path(config).expanduser() if config else None
-        )
-        load_plugins(settings)
+        place = Path(path).expanduser().absolute()
+        settings, weights = find_settings(place, Path(config).expanduser() if config else None)
+        # What stands in a YAML that the user names is the user's word.
+        load_plugins(settings, place, [*plugins, *(settings.plugins if config else ())])
         # All that can be wrong before what may take minutes.
         parts: dict[str, Any] = {
             "image_processor": make_image_processor(settings.image_processor),

@@ -9,22 +9,24 @@ Three kinds of folder are understood::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ealign_plugin.alignment.contexts import CONTEXTS
 from ealign_plugin.alignment.prompts import fold_white_space
 from ealign_plugin.distributed import choose_device
 from ealign_plugin.errors import UserError
-from ealign_plugin.host.plugins import load_modules
+from ealign_plugin.host.plugins import installed_packages, load_installed, load_modules
 from ealign_plugin.inference.protocols import ImageProcessor
 from ealign_plugin.inference.run_settings import read_run_config, settings_of_config
 from ealign_plugin.inference.settings import NAME, CaptioningSettings
 from ealign_plugin.models.base import NewsModel
-from ealign_plugin.models.families import build_model
+from ealign_plugin.models.families import FAMILIES, build_model
 from ealign_plugin.models.preprocessing import IMAGE_PROCESSOR, image_processor_from, known_arguments
 from ealign_plugin.training.checkpoints.manifest import FOLDER
 from ealign_plugin.training.checkpoints.store import weights_of
@@ -80,12 +82,30 @@ def _config_beside(weights: Path) -> Path:
     return folder / CONFIG
 
 
-def load_plugins(settings: CaptioningSettings) -> None:
-    """Import the modules that register what the settings name.
+def load_plugins(settings: CaptioningSettings, path: Path, trusted: Sequence[str] = ()) -> None:
+    """Let other packages register what the settings name.
+
+    A checkpoint may come from anywhere, so a module that it names is imported only if the user names it too,
+    or if it belongs to an installed plugin of LAVIS. One that is imported already may be named freely.
+
+    Args:
+        settings: Of the checkpoint.
+        path: Of the checkpoint, for the message.
+        trusted: Modules that the user names.
 
     Raises:
-        UserError: one of them cannot be imported.
+        UserError: one of them is not trusted, or cannot be imported.
     """
+    if settings.model.get("arch") not in FAMILIES or settings.context not in CONTEXTS:
+        load_installed()
+    load_modules(trusted)
+    allowed = installed_packages()
+    for name in settings.plugins:
+        if name not in sys.modules and name.partition(".")[0] not in allowed:
+            raise UserError(
+                f"{path}: it needs the module {name!r}, which is not imported on a file's word alone; import "
+                f"it first, or give plugins=[{name!r}] where you trust it"
+            )
     load_modules(settings.plugins)
 
 
