@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ealign_plugin.alignment.contexts import CONTEXTS
 from ealign_plugin.alignment.prompts import Templates
-from ealign_plugin.data.defaults import CONFIGS, dataset_defaults
+from ealign_plugin.data.defaults import DATASETS, dataset_defaults
 from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.entities import DEFAULT_NER
 from ealign_plugin.errors import UserError
@@ -125,11 +125,11 @@ def read_run_config(path: Path) -> dict[str, Any]:
 
 
 def _with_defaults(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's section over the defaults of this package, where it has some of the name."""
-    path = CONFIGS / f"{name}.yaml"
-    if not path.is_file():
+    """A data set's section over its defaults, where its name is known."""
+    if name not in DATASETS:
         return dict(section)
-    merged = OmegaConf.merge(dataset_defaults(path)["datasets"][name], OmegaConf.create(dict(section)))
+    defaults_of_name = dataset_defaults(DATASETS[name].path)["datasets"][name]
+    merged = OmegaConf.merge(defaults_of_name, OmegaConf.create(dict(section)))
     values = OmegaConf.to_container(merged, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

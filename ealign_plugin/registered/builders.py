@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from upath import UPath
 
 from ealign_plugin.alignment.mixture import WORDS_MOVED
 from ealign_plugin.data.datasets import NewsDatasets
-from ealign_plugin.data.defaults import CONFIGS, dataset_defaults, has_base
+from ealign_plugin.data.defaults import CONFIGS, DATASETS, DatasetDescription, dataset_defaults, has_base
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.entities import load_ner
@@ -26,6 +27,7 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.host.cache import cache_root
 from ealign_plugin.host.registration import (
     current_run,
+    refresh_catalogues,
     registered,
     registered_class,
     registered_names,
@@ -142,44 +144,6 @@ def text_processor(name: str, section: Mapping[str, Any]) -> Callable[[str], str
     return cls.from_config(OmegaConf.create(train))
 
 
-def register_dataset(name: str, yaml_path: str | Path, source: str = "") -> type[NewsBuilder]:
-    """Register a data set with LAVIS: shards of this project, described by a YAML.
-
-    Args:
-        name: As configs name it; the YAML describes ``datasets.<name>``.
-        yaml_path: The YAML; see `dataset_defaults`.
-        source: Reader of ``ealign prepare`` whose shards are looked for in the cache.
-
-    Returns:
-        The builder.
-
-    Raises:
-        UserError: another data set has the name.
-
-    Example:
-        >>> GoodNews = register_dataset("ealign_goodnews", CONFIGS / "ealign_goodnews.yaml", "goodnews")
-        >>> GoodNews.SOURCE
-        'goodnews'
-    """
-    builder = type(
-        "NewsBuilder",
-        (NewsBuilder,),
-        {
-            "__doc__": f"{name}: the head of its YAML says what to download and how to make the shards.",
-            "__module__": __name__,
-            "__qualname__": f"NewsBuilder of {yaml_path}",
-            "NAME": name,
-            "DATASET_CONFIG_DICT": {"default": str(yaml_path)},
-            "SOURCE": source,
-        },
-    )
-    return registered("builder", name)(builder)
-
-
-for _source in ("goodnews", "nytimes800k", "visualnews"):
-    register_dataset(f"ealign_{_source}", CONFIGS / f"ealign_{_source}.yaml", _source)
-
-
 @registered("builder", "ealign_micronews")
 class MicroNewsBuilder(NewsBuilder):
     """MicroNews, the embedded world; its shards are made on first use."""
@@ -201,3 +165,30 @@ class MicroNewsBuilder(NewsBuilder):
         world = json.dumps(OmegaConf.to_container(self.config.world, resolve=True), sort_keys=True)
         digest = hashlib.sha256(world.encode()).hexdigest()[:6]
         return cache_root() / f"micronews-{self.config.world.seed}-{digest}"
+
+
+OF_THEIR_OWN = ("ealign_news", "ealign_micronews")
+"""Data sets with a class of their own above."""
+
+
+def join(name: str, description: DatasetDescription) -> None:
+    """Register a builder with LAVIS for a data set that is only a YAML.
+
+    The class is an attribute of this module under its registered name, by which pickle finds it again.
+    """
+    if name in OF_THEIR_OWN:
+        return
+    namespace = {
+        "__module__": __name__,
+        "__qualname__": name,
+        "__doc__": f"{name}: the head of its YAML says what to download and how to make the shards.",
+        "NAME": name,
+        "DATASET_CONFIG_DICT": {"default": str(description.path)},
+        "SOURCE": description.source,
+    }
+    builder = registered("builder", name)(type(name, (NewsBuilder,), namespace))
+    setattr(sys.modules[__name__], name, builder)
+    refresh_catalogues()  # a data set of another package comes after LAVIS made its list
+
+
+DATASETS.subscribe(join)

@@ -44,14 +44,11 @@ def make_advertisements(folder: Path) -> Path:
 CONFIG = """
 model: {{arch: patch_llama, model_type: micro}}
 datasets:
-  ealign_news:
-    build_info: {{images: {{storage: {shards}}}}}
+  product_catalogue:
     vis_processor:
       train: {{name: ealign_image, image_size: 64}}
       eval: {{name: ealign_image, image_size: 64}}
-    recipe:
-      tasks: {{caption: 2, sentence: 2, entity: 1, products: 2}}
-      contexts: {{lead_and_selected: 1}}
+    recipe: {{contexts: {{lead_and_selected: 1}}}}
 run:
   task: ealign_news_captioning
   runner: ealign_runner
@@ -89,7 +86,7 @@ def run_folder(plugins, root, tmp_path_factory) -> Path:
         done = subprocess.run(
             [sys.executable, *command],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "EALIGN_CACHE": str(folder / "cache")},
             capture_output=True,
             text=True,
             timeout=600,
@@ -98,9 +95,16 @@ def run_folder(plugins, root, tmp_path_factory) -> Path:
 
     (folder / "source").mkdir()
     source = make_advertisements(folder / "source")
-    ealign("ealign_plugin.cli", "prepare", "product_catalogue", source, "--out", folder / "shards")
+    ealign(
+        "ealign_plugin.cli",
+        "prepare",
+        "product_catalogue",
+        source,
+        "--out",
+        folder / "cache" / "product_catalogue",
+    )
     config = folder / "advertisements.yaml"
-    config.write_text(CONFIG.format(shards=folder / "shards", output=folder / "output"), encoding="utf-8")
+    config.write_text(CONFIG.format(output=folder / "output"), encoding="utf-8")
     ealign("lavis.train", "--cfg-path", config)
     return max((folder / "output" / "ealign_news_captioning").glob("2*"))
 

@@ -10,7 +10,7 @@ from lavis.processors.base_processor import BaseProcessor
 from omegaconf import OmegaConf
 from PIL import Image
 
-from ealign_plugin.data.defaults import dataset_defaults
+from ealign_plugin.data.defaults import DATASETS, dataset_defaults, register_dataset
 from ealign_plugin.data.readers import READERS
 from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.data.streams.training import TrainingStream
@@ -108,11 +108,13 @@ def herald(tmp_path, monkeypatch):
     )
     path = tmp_path / "herald.yaml"
     path.write_text(YAML)
-    return builders.register_dataset("test_herald", path, source="herald")
+    register_dataset("test_herald", path, source="herald")
+    yield registry.get_builder_class("test_herald")
+    DATASETS.unregister("test_herald")
 
 
 def test_a_data_set_is_a_yaml_of_five_lines_over_a_base(herald, monkeypatch, tmp_path):
-    assert registry.get_builder_class("test_herald") is herald
+    assert issubclass(herald, builders.NewsBuilder)
     builder = herald()  # LAVIS's way to build from the defaults
     assert (builder.config.shuffle_shards, builder.config.max_skipped) == (2, 0.05)
     assert builder.config.vis_processor.train == {"name": "ealign_image", "image_size": 32}
@@ -145,6 +147,14 @@ def test_a_yaml_that_describes_no_data_set(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         dataset_defaults(path)
+
+
+def test_a_data_set_whose_yaml_describes_another(tmp_path):
+    path = tmp_path / "herald.yaml"
+    path.write_text(YAML)
+    with pytest.raises(UserError, match=r"herald.yaml: datasets.herald: missing"):
+        register_dataset("herald", path)
+    assert "herald" not in DATASETS
 
 
 # The text processor

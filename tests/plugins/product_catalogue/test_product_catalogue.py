@@ -6,6 +6,7 @@ from pathlib import Path
 
 import product_catalogue  # noqa: F401  registers the reader
 
+from ealign_plugin.data.defaults import DATASETS, dataset_defaults
 from ealign_plugin.data.readers import READERS, ReadSample, Skipped, Source
 
 HEAD = "id,image,caption,article,split,products,shown\n"
@@ -29,3 +30,10 @@ def test_a_row_that_contradicts_itself_is_skipped(tmp_path):
     first, second = read(tmp_path, ROW + "Tarn Juice", ROW.replace("ad0,", "ad1,"))
     assert isinstance(first, Skipped) and first.cause == "a shown product is not listed"
     assert second.sample.key == "ad1"
+
+
+def test_the_data_set_is_the_base_with_its_tasks():
+    description = DATASETS["product_catalogue"]
+    values = dataset_defaults(description.path)["datasets"]["product_catalogue"]
+    assert description.source == "product_catalogue"
+    assert values.recipe.tasks.products == 2 and values.max_skipped == 0.05

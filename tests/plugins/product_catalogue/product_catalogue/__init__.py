@@ -12,7 +12,9 @@ import csv
 import io
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+from ealign_plugin.data.defaults import register_dataset
 from ealign_plugin.data.readers import ReadSample, Skipped, Source, register_reader
 from ealign_plugin.data.readers.source import BadRecord, get, paragraphs, read_or_skip
 from ealign_plugin.news import NewsSample
@@ -51,3 +53,6 @@ def sample_of(source: Source, row: dict[str, str]) -> ReadSample:
 def names(row: dict[str, str], column: str) -> list[str]:
     """The names in a column, which separates them by semicolons."""
     return [name.strip() for name in get(row, column, str, default="").split(";") if name.strip()]
+
+
+register_dataset("product_catalogue", Path(__file__).with_name("product_catalogue.yaml"), "product_catalogue")
