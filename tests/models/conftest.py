@@ -10,20 +10,7 @@ import torch
 from lavis.models import load_model
 
 from ealign_plugin.models import InstructBlip
-
-TEXTS = [  # instruction, target; longest first, so that a batch keeps this order
-    (
-        "Article: The mayor spoke in the harbour of Oslo, where the police had closed two streets since the "
-        "morning, and then left by train. Write the caption of the photo.",
-        "Ana Lopez speaks in Oslo on 3 May.",
-    ),
-    (
-        "Which people does the photo show? Name them all, with commas between the names.",
-        "Ana Lopez, Jun Park",
-    ),
-    ("Does this sentence tell what the photo shows? The police closed two streets.", "no"),
-    ("Who?", "Oslo"),
-]
+from tests.factories import TEXTS, micro_batch, micro_model
 
 
 @pytest.fixture(scope="session")
@@ -35,18 +22,7 @@ def model() -> InstructBlip:
 
 @pytest.fixture
 def samples() -> dict[str, Any]:
-    return make_samples()
-
-
-def make_samples() -> dict[str, Any]:
-    """Four examples of unlike length, each a task of its own: ``loss_<task>`` is that of one example."""
-    images = torch.randn(len(TEXTS), 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    return {
-        "image": images,
-        "instruction": [instruction for instruction, _ in TEXTS],
-        "target": [target for _, target in TEXTS],
-        "task": ["a", "b", "c", "d"],
-    }
+    return micro_batch()
 
 
 def take(samples: dict[str, Any], rows: list[int]) -> dict[str, Any]:
@@ -180,3 +156,9 @@ def push(model: InstructBlip) -> Iterator[Callable[[int, float], None]]:
     yield add
     for handle in handles:
         handle.remove()
+
+
+@pytest.fixture
+def new_model() -> Callable[[], Any]:
+    """``new_model()``: a micro model of one's own; every call builds the same."""
+    return micro_model

@@ -1,6 +1,5 @@
-"""LLaVA beside transformers' own class and processor on the same folder, with tokenizers like LLaMA's."""
+"""LLaVA beside transformers' own class and processor on the same folder."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -8,118 +7,24 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from lavis.models import load_model, load_model_and_preprocess, model_zoo
+from lavis.models import load_model
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
 from transformers import (
     AutoProcessor,
-    CLIPImageProcessor,
-    LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
 )
 
-from ealign_plugin.errors import UserError
 from ealign_plugin.models import Llava
-from ealign_plugin.models.meta import STAND_IN
-from ealign_plugin.models.tokenizers import read_tokenizer
 from ealign_plugin.models.trainable import part_of
-from ealign_plugin.models.weights.export import export, plain_tokenizer
-from ealign_plugin.registered.processors import MEAN, STD, ImageProcessor, TextProcessor
+from ealign_plugin.models.weights.export import export
+from ealign_plugin.registered.processors import MEAN, STD, ImageProcessor
+from tests.messages import message_of
 from tests.models.factories import outputs_of_generate
+from tests.models.llava_files import PROMPT, llama_tokenizer, processor_of, shape
 
-PROMPT = "USER: <image>\n{} ASSISTANT:"
 PLAIN = {"dtype": "fp32", "vision_dtype": "fp32", "max_txt_len": 400, "max_output_txt_len": 64}
-WORDS = (
-    "USER ASSISTANT: Ana Lopez speaks in the harbour of Oslo on 3 May, Jun Park listens. Who is it? Write "
-    "the caption of the photo. Does this sentence tell what the photo shows? yes no ASSISTANT: USER: " * 3
-)
-
-
-def llama_tokenizer(border: str) -> PreTrainedTokenizerFast:
-    """A BPE with "▁" for a space and bytes for what it lacks.
-
-    Each of the three ways in which LLaMA's begins a text with "▁": a normaliser (``prepend``), or a
-    pre-tokeniser, for the text alone (``first``) or for what follows a special token too (``always``).
-    """
-    special, single = ["<unk>", "<s>", "</s>"], [f"<0x{byte:02X}>" for byte in range(256)]
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special + single, show_progress=False)
-    trained.train_from_iterator([WORDS], trainer)
-    state = json.loads(trained.to_str())["model"]
-    merges = [tuple(pair) for pair in state["merges"]]
-    backend = Tokenizer(
-        models.BPE(state["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )
-    backend.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
-    if border == "prepend":
-        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    else:
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=border, split=False)
-    backend.decoder = decoders.Sequence(
-        [
-            *(decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()),
-            decoders.Strip(content=" ", left=1, right=0),
-        ]
-    )
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_input_names=["input_ids", "attention_mask"],
-    )
-    tokenizer.add_special_tokens({"pad_token": "<pad>"})
-    return tokenizer
-
-
-@cache
-def processor_of(kind: str) -> LlavaProcessor:
-    tokenizer = plain_tokenizer(read_tokenizer(STAND_IN)) if kind == "bytes" else llama_tokenizer(kind)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    return LlavaProcessor(
-        CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False),
-        tokenizer,
-        patch_size=16,
-        vision_feature_select_strategy="default",
-        image_token="<image>",
-        num_additional_image_tokens=1,
-    )
-
-
-def shape(kind: str, **changes: Any) -> LlavaConfig:
-    tokenizer = processor_of(kind).tokenizer
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
-    text = {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "num_key_value_heads": 2,
-        "vocab_size": len(tokenizer),
-    }
-    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    vision = {"model_type": "clip_vision_model", "num_hidden_layers": 3, "projection_dim": 32}
-    return LlavaConfig(
-        vision_config={**sizes, **vision, "image_size": 32, "patch_size": 16},
-        text_config={**sizes, **text, **tokens, "max_position_embeddings": 640, "tie_word_embeddings": False},
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        **changes,
-    )
 
 
 def randomised(model: Any) -> Any:
@@ -186,87 +91,6 @@ def pair(request, llava_folder: Callable[..., Path]) -> Iterator[Pair]:
 @pytest.fixture
 def samples(samples) -> dict[str, Any]:
     return {**samples, "image": samples["image"][:, :, :32, :32].contiguous()}
-
-
-def message_of(call: Any, *args: Any, **options: Any) -> str:
-    """The one clear line of a UserError."""
-    with pytest.raises(UserError) as error:
-        call(*args, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-# Tokens
-
-
-@cache
-def reader(kind: str) -> Llava:
-    """A model for its tokens only."""
-    tokenizer = llama_tokenizer(kind) if kind != "bytes" else read_tokenizer(STAND_IN)
-    tokenizer.split_special_tokens = True
-    return Llava(config=shape(kind), tokenizer=tokenizer, max_txt_len=400)
-
-
-KINDS = ["prepend", "first", "always", "bytes"]
-CHARACTERS = st.sampled_from("aW3 \n\t.▁é東:<") | st.characters(exclude_categories=["Cs"])
-TEXTS = ["Who?", "", " Who", "\n\nWho \n", "  ", "3 May", "▁", "Zoë in 東京 🙂 ", "Who? ASSISTANT: Ana"]
-
-
-def processed(kind: str, text: str, target: str = "") -> list[int]:
-    picture, prompt = Image.new("RGB", (32, 32)), PROMPT.format(text)
-    return processor_of(kind)(images=picture, text=prompt + target, return_tensors="pt")["input_ids"][
-        0
-    ].tolist()
-
-
-def read(kind: str, text: str) -> list[int]:
-    model = reader(kind)
-    image = processor_of(kind).tokenizer.convert_tokens_to_ids("<image>")
-    return [*model.before, *[image] * 4, *model.prompts([text])[0]]
-
-
-@pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_prompt_has_the_processor_s_tokens(kind, text):
-    assert read(kind, text) == processed(kind, text)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@settings(derandomize=True, deadline=None, max_examples=60)
-@given(text=st.text(CHARACTERS, max_size=12))
-def test_any_prompt_has_the_processor_s_tokens(kind, text):
-    assert read(kind, text) == processed(kind, text)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_target_goes_on_as_the_processor_reads_it(kind):
-    (target,) = reader(kind).targets(["Ana Lopez speaks."])
-    assert read(kind, "Who?") + target == processed(kind, "Who?", " Ana Lopez speaks.</s>")
-
-
-def test_the_tokenizers_differ_at_the_border_of_the_image():
-    assert reader("prepend").newline != reader("first").newline
-    assert reader("first").lead == 1 and reader("always").lead == 0
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_article_that_spells_special_tokens_is_text(kind):
-    model = reader(kind)
-    (ids,) = model.prompts(["Ana <image> and </s> or <s> speak."])
-    names = processor_of(kind).tokenizer.convert_tokens_to_ids(["<image>", "</s>", "<s>", "<pad>"])
-    assert not set(ids) & set(names)
-    assert "<image> and </s> or <s>" in model.tokenizer.decode(ids)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_long_prompt_loses_the_beginning_of_its_text(kind):
-    model = reader(kind)
-    (whole,) = model.prompts(["Ana speaks. " * 100 + "Who is it?"])  # more than 400 tokens
-    assert len(whole) == 400
-    text = model.tokenizer.decode(whole)
-    assert text.lstrip(" ").startswith("\n") and text.endswith("Ana speaks. Who is it? ASSISTANT:")
-    start = model.prompts(["Ana"])[0]
-    assert whole[: len(model.newline)] == start[: len(model.newline)]
 
 
 # Beside transformers
@@ -484,17 +308,6 @@ def test_a_checkpoint_completes_the_folder(llava_folder, samples, tmp_path):
 
 
 # LAVIS, and bad configs
-
-
-def test_lavis_lists_and_loads_it():
-    assert dict(model_zoo)["ealign_llava"] == ["micro", "llava1.5_7b", "llava1.5_13b"]
-    model, images, texts = load_model_and_preprocess("ealign_llava", "micro", is_eval=True)
-    assert isinstance(model, Llava) and not model.training
-    assert {type(processor) for processor in images.values()} == {ImageProcessor}
-    assert {type(processor) for processor in texts.values()} == {TextProcessor}
-    picture = images["eval"](Image.new("L", (300, 200), 90))
-    answers = model.generate({"image": picture[None], "prompt": texts["eval"]("Who \n is it?")}, max_length=3)
-    assert [type(answer) for answer in answers] == [str]
 
 
 def test_the_micro_type_learns(samples):

@@ -1,21 +1,28 @@
-"""What `lora` relies on in peft, and huggingface_hub and bitsandbytes by the arguments that are passed."""
+"""LoRA: its options, where it is put in, and what it relies on in peft, bitsandbytes and huggingface_hub."""
 
 import inspect
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from ealign_plugin.models.lora import (
+    LLAMA_TARGETS,
+    T5_TARGETS,
     LoraOptions,
     is_lora,
     lora_layers,
+    lora_options,
     mark_as_4bit,
     put_lora_in,
     state_without_lora,
     write_adapter,
 )
+from ealign_plugin.models.trainable import part_of, set_trainable, trainable_names
+from tests.messages import message_of
+from tests.models.factories import without
 
 OPTIONS = LoraOptions(targets=("q_proj",), r=2, alpha=4, dropout=0.0)
 
@@ -100,3 +107,108 @@ def test_bitsandbytes_takes_what_is_passed():
     linear = arguments_of(bitsandbytes.nn.Linear4bit)
     assert {"input_features", "output_features", "bias", "compute_dtype", "quant_type"} <= linear
     assert {"data", "requires_grad", "quant_type"} <= arguments_of(bitsandbytes.nn.Params4bit.__new__)
+
+
+# What is trained
+
+
+def test_the_output_stays_the_same_when_lora_is_put_in(new_model, samples):
+    pytest.importorskip("peft")
+    model = new_model().eval()
+    loss, answers = model(samples)["loss"], model.generate(samples, num_beams=2, max_length=8)
+    names = set(model.state_dict())
+    set_trainable(model, "lora")
+    model.eval()
+    assert model(samples)["loss"] == loss
+    assert model.generate(samples, num_beams=2, max_length=8) == answers
+    # Around it, every name of the language model would have changed.
+    renamed = names - set(model.state_dict())
+    assert renamed == {name for name in names if name.removesuffix(".weight").endswith(LLAMA_TARGETS)}
+
+
+def test_lora_s_options_reach_the_layers(new_model):
+    pytest.importorskip("peft")
+    model = new_model()
+    options = LoraOptions(targets=("q_proj", "up_proj"), r=3, alpha=6, dropout=0.25)
+    assert set_trainable(model, "vision+lora", options).lora == options
+    adapters = [name for name in trainable_names(model) if ".lora_" in name]
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in adapters} == {"q_proj", "up_proj"}
+    layer = model.language_model.model.layers[0].self_attn.q_proj
+    assert layer.lora_A["default"].weight.shape == (3, 128)
+    assert layer.scaling == {"default": 2.0}
+    assert layer.lora_dropout["default"].p == 0.25
+    assert {part_of(model, name) for name in trainable_names(model)} == {"vision", "lora"}
+
+
+def test_adapters_of_half_precision_weights_are_float32(new_model):
+    pytest.importorskip("peft")
+    model = new_model()
+    model.language_model.to(torch.bfloat16)
+    set_trainable(model, "lora")
+    types = {"lora_" in name: p.dtype for name, p in model.language_model.named_parameters()}
+    assert types == {True: torch.float32, False: torch.bfloat16}
+
+
+# LoRA's options
+
+
+def test_the_defaults_are_those_of_later_work():
+    assert lora_options(None) == lora_options({}) == LoraOptions(targets=None, r=16, alpha=16, dropout=0.05)
+    config = OmegaConf.create({"r": 8, "targets": ["q_proj", "q_proj"]})
+    assert lora_options(config) == LoraOptions(targets=("q_proj",), r=8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"rank": 4}, "model.lora: unknown option 'rank' found; one of targets, r, alpha, dropout expected"),
+        ({"dropuot": 0}, "did you mean dropout?"),
+        ({"r": 0}, "model.lora.r: 0 found; a whole number of at least 1 expected"),
+        ({"r": 2.0}, "model.lora.r: 2.0 found"),
+        ({"r": True}, "model.lora.r: True found"),
+        ({"alpha": 0}, "model.lora.alpha: 0 found; a number above 0 expected"),
+        ({"alpha": "16"}, "model.lora.alpha: '16' found"),
+        ({"alpha": float("nan")}, "model.lora.alpha: nan found"),
+        ({"dropout": 1}, "model.lora.dropout: 1 found; at least 0 and below 1 expected"),
+        ({"dropout": None}, "model.lora.dropout: None found"),
+        ({"targets": "q_proj"}, "model.lora.targets: 'q_proj' found; a list of names of linear layers"),
+        ({"targets": []}, "model.lora.targets: [] found"),
+        ({"targets": 3}, "model.lora.targets: 3 found"),
+        (16, "model.lora: 16 found; options expected, such as {r: 16, alpha: 16}"),
+        ({"targets": ["q_proj", 3]}, "model.lora.targets: ['q_proj', 3] found"),
+    ],
+)
+def test_options_out_of_range(config, message):
+    assert message in message_of(lora_options, config)
+
+
+def test_a_target_that_names_no_layer(new_model):
+    pytest.importorskip("peft")
+    model = new_model()
+    message = message_of(set_trainable, model, "lora", LoraOptions(targets=("q_proj", "qproj")))
+    assert message.startswith(
+        "model.lora.targets: 'qproj' found, which names no linear layer of the language model "
+        "(LlamaForCausalLM); one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head "
+        "expected; did you mean "
+    )
+    assert not any(".lora_" in name for name in model.state_dict())
+    assert len(trainable_names(model)) == len(list(model.parameters()))
+
+
+def test_t5_has_targets_of_its_own(new_model):
+    pytest.importorskip("peft")
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    model = new_model()
+    shape = {"d_model": 16, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 32}
+    model.language_model = T5ForConditionalGeneration(T5Config(**shape, feed_forward_proj="gated-gelu"))
+    assert set_trainable(model, "lora").lora == LoraOptions(targets=T5_TARGETS)
+    adapted = {n.split(".lora_")[0].rpartition(".")[2] for n in model.state_dict() if ".lora_" in n}
+    assert adapted == set(T5_TARGETS)
+
+
+def test_without_peft_only_lora_fails(new_model, monkeypatch):
+    without(monkeypatch, "peft")
+    set_trainable(new_model(), "connector")
+    message = message_of(set_trainable, new_model(), "lora")
+    assert "needs the package peft, which is missing; pip install 'ealign-plugin[lora]'" in message

@@ -1,4 +1,4 @@
-"""Two processes that form a group, for tests of what they compute together."""
+"""Two processes that form a group, for tests of what they compute together; micro models to be trained."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+
+from tests.factories import micro_batch, micro_model
 
 Pair = Callable[..., list[Any]]
 
@@ -39,3 +41,15 @@ def meet(rank: int, meeting: Path) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(seconds=100)
     )
+
+
+@pytest.fixture
+def new_model() -> Callable[[], Any]:
+    """``new_model()``: a micro model of one's own; every call builds the same."""
+    return micro_model
+
+
+@pytest.fixture
+def samples() -> dict[str, Any]:
+    """Four examples of unlike length for it."""
+    return micro_batch()

@@ -1,15 +1,22 @@
 """One name in transformers, calls told apart by their arguments; and any number of threads at a time."""
 
-from collections.abc import Callable
+import logging
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from threading import Barrier
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from ealign_plugin.models import InstructBlip, Llava
+from ealign_plugin.models.attention import interface
+from ealign_plugin.models.attention import packed as packing
 from ealign_plugin.models.attention.interface import (
     NAME,
     attention_layers,
@@ -20,6 +27,7 @@ from ealign_plugin.models.attention.interface import (
 )
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.section import defaults_of, merged
+from tests.models.attention.factories import UNLIKE, batch_of, seeded
 
 THREADS = 8
 
@@ -168,3 +176,49 @@ def test_eight_threads_with_one_model_get_what_single_calls_get(kind):
     assert all(result == wanted for result in results)
     with torch.no_grad():
         assert [call() for call in calls] == wanted  # and the model is whole
+
+
+def test_layers_that_lose_the_row_lengths_are_caught():
+    query = torch.zeros(1, 4, 6, 8)
+    with pytest.raises(RuntimeError, match="Identity does not hand row_lengths on"):
+        interface.attention(torch.nn.Identity(), query, query, query, torch.zeros(1, 1, 1, 1))
+
+
+class Older(ModuleType):
+    """transformers as it was before attention could be registered."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "AttentionInterface":
+            raise AttributeError(name)
+        return getattr(transformers, name)
+
+
+@contextmanager
+def old_transformers(monkeypatch) -> Iterator[None]:
+    """Inside, models are built as with that version."""
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", Older("transformers"))
+        forget_the_version()
+        yield
+    forget_the_version()
+
+
+def forget_the_version() -> None:
+    for once in (interface.register, packing.can_pack):
+        once.cache_clear()
+
+
+def test_without_a_place_for_our_attention_it_says_so_once_and_groups(models, monkeypatch, caplog):
+    with caplog.at_level(logging.WARNING), old_transformers(monkeypatch):
+        ours = [seeded(batching="packed") for _ in range(2)]
+    assert [model.batching for model in ours] == ["groups", "groups"]
+    assert [record.getMessage() for record in caplog.records if record.name == packing.__name__] == [
+        "model.batching: packed needs transformers 4.51 or later; batching in groups instead"
+    ]
+    samples = batch_of(UNLIKE)
+    torch.testing.assert_close(ours[0](samples), models["groups"](samples), rtol=0, atol=1e-6)
+    assert not interface.can_share(ours[0].language_model)
+    features = ours[0].encode_images(samples["image"][:1])
+    asked = (features, "Is it", [" so?", ""], ["yes", "no"])
+    torch.testing.assert_close(ours[0].score(*asked), models["groups"].score(*asked), rtol=0, atol=1e-5)
+    assert ours[0].generate(samples, max_length=4) == models["groups"].generate(samples, max_length=4)

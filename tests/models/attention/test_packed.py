@@ -1,68 +1,19 @@
 """Packed, padded and grouped batches: one arithmetic, three ways to run it."""
 
-import logging
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.models import InstructBlip, forwards
-from ealign_plugin.models.attention import interface, rows
+from ealign_plugin.models import forwards
 from ealign_plugin.models.attention import packed as packing
 from ealign_plugin.models.batching import Tokens
-
-CONFIG = OmegaConf.load(InstructBlip.default_config_path("micro")).model
-CONFIG.text_config.num_key_value_heads = 2  # two query heads share a key head
-CONFIG.text_config.num_hidden_layers = 2
-MODES = ("groups", "padded", "packed")
-WORDS = "The mayor spoke in the harbour of Oslo where police had closed two streets".split()
-
-
-@pytest.fixture(scope="module")
-def models() -> dict[str, InstructBlip]:
-    """The same weights, run in the three ways."""
-    return {mode: seeded(batching=mode) for mode in MODES}
-
-
-def seeded(**changes: Any) -> InstructBlip:
-    torch.manual_seed(0)
-    return InstructBlip.from_config(OmegaConf.merge(CONFIG, changes)).eval()
-
-
-def batch_of(lengths: list[tuple[int, int]]) -> dict[str, Any]:
-    """Examples with so many words of instruction and of target."""
-
-    def text(count: int) -> str:
-        return " ".join(WORDS[i * count % len(WORDS)] for i in range(count))
-
-    return {
-        "image": torch.randn(len(lengths), 3, 64, 64, generator=torch.Generator().manual_seed(1)),
-        "instruction": [text(words) for words, _ in lengths],
-        "target": [text(words) for _, words in lengths],
-        "question": ["Who?"] * len(lengths),
-        "task": [f"{number:02}" for number in range(len(lengths))],
-    }
-
-
-UNLIKE = [(90, 12), (4, 1), (11, 0), (0, 3), (30, 2), (4, 7)]
-
-
-def losses_and_gradients(model: InstructBlip, samples: dict[str, Any]) -> tuple[Any, Any]:
-    model.zero_grad()
-    output = model(samples)
-    output["loss"].backward()
-    return output, {name: parameter.grad for name, parameter in model.named_parameters()}
+from tests.models.attention.factories import MODES, UNLIKE, batch_of, losses_and_gradients, seeded
 
 
 class Calls:
@@ -258,103 +209,6 @@ def test_no_mask_of_the_whole_pack_is_made():
 # Kernels and versions
 
 
-def reference(q: Any, k: Any, v: Any, starts: torch.Tensor, longest: int, scaling: float) -> torch.Tensor:
-    """Stands in for a GPU's kernel: [T, H, d] and offsets, by softmax of each row's products."""
-    bounds = starts.tolist()
-    assert starts.dtype == torch.int32 and longest == max(b - a for a, b in pairwise(bounds))
-    rows = []
-    for a, b in pairwise(bounds):
-        weights = torch.einsum("qhd,khd->hqk", q[a:b], k[a:b]) * scaling
-        weights = weights.masked_fill(torch.ones(b - a, b - a).triu(1).bool(), -torch.inf)
-        rows.append(torch.einsum("hqk,khd->qhd", weights.softmax(-1), v[a:b]))
-    return torch.cat(rows)
-
-
-def test_a_variable_length_kernel_takes_the_place_of_the_rows(models, monkeypatch):
-    samples = batch_of(UNLIKE)
-    wanted = losses_and_gradients(models["packed"], samples)
-    calls = []
-    monkeypatch.setattr(rows, "half_precision", lambda query: query.dtype)
-    monkeypatch.setattr(rows, "kernel_for", lambda device: lambda *args: calls.append(1) or reference(*args))
-    found = losses_and_gradients(models["packed"], samples)
-    assert len(calls) == 2  # layers
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
-
-
-def flash_attn_varlen_func(
-    q: Any,
-    k: Any,
-    v: Any,
-    cu_seqlens_q: Any,
-    cu_seqlens_k: Any,
-    max_seqlen_q: int,
-    max_seqlen_k: int,
-    dropout_p: float = 0.0,
-    softmax_scale: float | None = None,
-    causal: bool = False,
-) -> torch.Tensor:
-    """The arguments of flash_attn's function of this name."""
-    assert cu_seqlens_q is cu_seqlens_k and max_seqlen_q == max_seqlen_k and causal and not dropout_p
-    return reference(q, k, v, cu_seqlens_q, max_seqlen_q, softmax_scale or 0)
-
-
-def varlen_attn(
-    query: Any,
-    key: Any,
-    value: Any,
-    cu_seq_q: Any,
-    cu_seq_k: Any,
-    max_q: int,
-    max_k: int,
-    *,
-    return_aux: Any = None,
-    scale: float | None = None,
-    window_size: tuple[int, int] = (-1, -1),
-) -> torch.Tensor:
-    """The arguments of torch's function of this name, from 2.11 on."""
-    assert cu_seq_q is cu_seq_k and max_q == max_k and window_size == (-1, 0)
-    return reference(query, key, value, cu_seq_q, max_q, scale or 0)
-
-
-@pytest.mark.parametrize(
-    ("module", "function", "kernel"),
-    [
-        ("flash_attn", flash_attn_varlen_func, rows.flash_kernel),
-        ("torch.nn.attention.varlen", varlen_attn, rows.torch_kernel),
-    ],
-)
-def test_kernels_are_called_by_their_own_argument_names(monkeypatch, module, function, kernel):
-    stand_in = ModuleType(module)
-    setattr(stand_in, function.__name__, function)
-    monkeypatch.setitem(sys.modules, module, stand_in)
-    kernel.cache_clear()
-    q, k, v = torch.randn(3, 9, 2, 8)
-    starts = torch.tensor([0, 4, 9], dtype=torch.int32)
-    found = kernel()(q, k, v, starts, 5, 0.3)
-    kernel.cache_clear()
-    torch.testing.assert_close(found, reference(q, k, v, starts, 5, 0.3))
-
-
-def test_torch_s_kernel_takes_such_a_call():
-    """Its shapes only: it runs on GPUs."""
-    rows.torch_kernel.cache_clear()
-    kernel = rows.torch_kernel()
-    if kernel is None:
-        pytest.skip("this torch has no such kernel")
-    q, k, v = torch.empty(3, 9, 2, 8, device="meta", dtype=torch.bfloat16)
-    starts = torch.empty(3, device="meta", dtype=torch.int32)
-    assert kernel(q, k, v, starts, 5, 0.3).shape == (9, 2, 8)
-
-
-def test_half_precision_is_known_from_the_tensor_or_from_autocast():
-    query = torch.zeros(1)
-    assert rows.half_precision(query) is None
-    assert rows.half_precision(query.bfloat16()) == torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16):
-        assert rows.half_precision(query) == torch.bfloat16
-    assert rows.kernel_for(query.device) is None
-
-
 @pytest.fixture
 def light_compiler(monkeypatch) -> Iterator[list[str]]:
     """torch.compile that traces, but generates no code; notes what it compiles."""
@@ -379,52 +233,6 @@ def test_torch_compile_changes_nothing_and_leaves_writing_alone(models, light_co
     assert model.generate(samples, max_length=3) == models["packed"].generate(samples, max_length=3)
     assert light_compiler == ["LlamaModel"]
     assert list(model.state_dict()) == list(models["packed"].state_dict())
-
-
-def test_layers_that_lose_the_row_lengths_are_caught():
-    query = torch.zeros(1, 4, 6, 8)
-    with pytest.raises(RuntimeError, match="Identity does not hand row_lengths on"):
-        interface.attention(torch.nn.Identity(), query, query, query, torch.zeros(1, 1, 1, 1))
-
-
-class Older(ModuleType):
-    """transformers as it was before attention could be registered."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "AttentionInterface":
-            raise AttributeError(name)
-        return getattr(transformers, name)
-
-
-@contextmanager
-def old_transformers(monkeypatch) -> Iterator[None]:
-    """Inside, models are built as with that version."""
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "transformers", Older("transformers"))
-        forget_the_version()
-        yield
-    forget_the_version()
-
-
-def forget_the_version() -> None:
-    for once in (interface.register, packing.can_pack):
-        once.cache_clear()
-
-
-def test_without_a_place_for_our_attention_it_says_so_once_and_groups(models, monkeypatch, caplog):
-    with caplog.at_level(logging.WARNING), old_transformers(monkeypatch):
-        ours = [seeded(batching="packed") for _ in range(2)]
-    assert [model.batching for model in ours] == ["groups", "groups"]
-    assert [record.getMessage() for record in caplog.records if record.name == packing.__name__] == [
-        "model.batching: packed needs transformers 4.51 or later; batching in groups instead"
-    ]
-    samples = batch_of(UNLIKE)
-    torch.testing.assert_close(ours[0](samples), models["groups"](samples), rtol=0, atol=1e-6)
-    assert not interface.can_share(ours[0].language_model)
-    features = ours[0].encode_images(samples["image"][:1])
-    asked = (features, "Is it", [" so?", ""], ["yes", "no"])
-    torch.testing.assert_close(ours[0].score(*asked), models["groups"].score(*asked), rtol=0, atol=1e-5)
-    assert ours[0].generate(samples, max_length=4) == models["groups"].generate(samples, max_length=4)
 
 
 @pytest.mark.parametrize(

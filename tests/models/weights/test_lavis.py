@@ -1,4 +1,4 @@
-"""InstructBLIP from LAVIS's own files and the folder of a language model, all tiny, with random weights."""
+"""InstructBLIP from LAVIS's own files, beside LAVIS's modules that the files were written from."""
 
 import json
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from lavis.models.eva_vit import interpolate_pos_embed
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip, instructblip
 from ealign_plugin.models.cost.shapes import on_meta, parameters, shape_of
-from tests.models.weights.test_weights import Lavis, randomised
+from ealign_plugin.models.weights.lavis import load_lavis_weights_into
+from tests.models.weights.factories import Lavis, equal, randomised
 
 TYPES = {"llama": "vicuna7b", "t5": "flant5xl"}
 PLAIN = {"dtype": "fp32", "vision_dtype": "fp32", "max_txt_len": 160}
@@ -291,3 +293,105 @@ def test_a_bert_of_another_vocabulary(given):
     tokenizer.add_tokens(["another"])
     tokenizer.save_pretrained(files.questions)
     assert message_of(files).startswith("model.qformer_config.vocab_size: ")
+
+
+def question_ids(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = [[model.tokenizer.bos_token_id, *ids] for ids in model.ids(QUESTIONS)]
+    width = max(map(len, rows))
+    assert len(rows[0]) > len(rows[1])  # the second is padded
+    ids = torch.tensor([row + [model.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+    return ids, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+
+
+@pytest.mark.skipif(
+    not hasattr(transformers.PreTrainedModel, "invert_attention_mask"),
+    reason="the host's Q-Former does not run on transformers 5",
+)
+@pytest.mark.parametrize("image_size", [64, 48])
+@pytest.mark.parametrize("split", [False, True])
+def test_lavis_and_our_model_filled_from_it_give_the_same_image_tokens(fresh, tmp_path, image_size, split):
+    """Also from position embeddings of another size, and with the image encoder in a file of its own."""
+    lavis = randomised(Lavis(fresh.config, image_size), seed=7)
+    state = lavis.state_dict()
+    assert state["visual_encoder.blocks.0.attn.q_bias"].abs().max() > 0.1
+    language_model = {name: value.clone() for name, value in fresh.language_model.state_dict().items()}
+    files = [tmp_path / "instruct_blip.pth"]
+    if split:
+        encoder = {
+            name.removeprefix("visual_encoder."): state.pop(name)
+            for name in list(state)
+            if name.startswith("visual_encoder.")
+        }
+        extra = {
+            "blocks.2.norm1.weight": torch.ones(128),
+            "head.weight": torch.ones(3),
+            "norm.bias": torch.ones(1),
+        }
+        torch.save(encoder | extra, tmp_path / "eva_vit_g.pth")
+        files.append(tmp_path / "eva_vit_g.pth")
+    torch.save({"model": state, "epoch": 3, "config": {"run": {"seed": 1}}}, files[0])
+    load_lavis_weights_into(fresh, files)
+
+    if image_size != 64:  # LAVIS's own way to another image size
+        encoder = {k: v.clone() for k, v in lavis.visual_encoder.state_dict().items()}
+        lavis.visual_encoder = Lavis(fresh.config, 64).visual_encoder
+        interpolate_pos_embed(lavis.visual_encoder, encoder)
+        lavis.visual_encoder.load_state_dict(encoder)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    wanted = lavis.eval().image_tokens(images, *question_ids(fresh))
+    with torch.no_grad():
+        found = fresh.image_tokens(fresh.encode_images(images), QUESTIONS)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    assert wanted.std() > 0.1 and (wanted[0] - wanted[1]).abs().max() > 0.1
+    assert equal(fresh.language_model, language_model)
+
+
+def test_a_lavis_checkpoint_with_its_language_model(fresh, tmp_path):
+    state = randomised(Lavis(fresh.config, 64), seed=7).state_dict()
+    llm = randomised(
+        transformers.AutoModelForCausalLM.from_config(fresh.config.text_config), seed=5
+    ).state_dict()
+    torch.save(
+        {"model": state | {f"llm_model.{name}": value for name, value in llm.items()}}, tmp_path / "x.pth"
+    )
+    load_lavis_weights_into(fresh, [tmp_path / "x.pth"])
+    assert equal(fresh.language_model, llm)
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "message"),
+    [
+        ("visual_encoder.", "it holds no image encoder: give LAVIS's eva_vit_g.pth"),
+        ("llm_proj.", "2 missing, 0 unknown"),
+        ("Qformer.bert.encoder.layer.0.intermediate.", "2 missing.*qformer.encoder.layer.0.intermediate"),
+    ],
+)
+def test_a_lavis_checkpoint_that_lacks_something(fresh, tmp_path, leave_out, message):
+    state = Lavis(fresh.config, 64).state_dict()
+    torch.save({n: v for n, v in state.items() if not n.startswith(leave_out)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=message):
+        load_lavis_weights_into(fresh, [tmp_path / "x.pth"])
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("harm"),))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: torch.save({"model": {}, "x": Evil()}, path), "not a file of tensors alone"),
+        (lambda path: path.write_bytes(b"PK but no zip"), "not a file of tensors alone"),
+        (lambda path: torch.save({"model": {"epoch": 1}}, path), "no weights found"),
+        (lambda path: torch.save([1], path), "no weights found"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint(fresh, tmp_path, monkeypatch, write, message):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "x.pth")
+    with pytest.raises(UserError, match=message) as error:
+        load_lavis_weights_into(fresh, [tmp_path / "x.pth"])
+    assert "\n" not in str(error.value)
+    assert not Path("harm").exists()
