@@ -25,6 +25,8 @@ STARTS_A_PROCESS = {"run_python", "pair"}
 # Files whose tests run whole commands, or several processes; their parts are tested in other files too.
 RUNS_COMMANDS = {
     "cli/test_prepare_command.py",
+    "data/prepare/test_annotate.py",
+    "data/prepare/test_engines.py",
     "data/prepare/test_pipeline.py",
     "ladder/test_run.py",
     "training/checkpoints/test_two_processes.py",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from html.parser import HTMLParser
@@ -10,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ealign_plugin.cli.inspect import WIDTH, inspect
-from ealign_plugin.data.shards.write import write_index, write_split
+from ealign_plugin.data.shards.write import write_index
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity, NewsSample, Sentence
+from tests.factories import plain_jpeg, write_shards
 
 HOSTILE = "<script>alert(1)</script> {{ 7*7 }} \x1b[31m$\\frac{$ -->"
 LABEL = "PERSON$<b>\x1b[31m\nnext"
@@ -32,9 +31,7 @@ def sample(split: str, number: int) -> tuple[NewsSample, bytes]:
         paragraphs=(f"Ana {number} spoke.",),
         sentences=(Sentence(f"Ana {number} spoke.", 0, 0, (Entity("Ana", LABEL, 0),)),),
     )
-    buffer = io.BytesIO()
-    Image.new("RGB", (640, 360), (number, 90, 120)).save(buffer, "JPEG")
-    return one, buffer.getvalue()
+    return one, plain_jpeg(640, 360, (number, 90, 120))
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +39,8 @@ def shards(tmp_path_factory) -> Path:
     """Four training samples, two for validation with the same numbers and so the same texts and photos."""
     folder = tmp_path_factory.mktemp("hostile")
     sizes = {"train": 4, "val": 2}
-    rows = {}
-    for split, count in sizes.items():
-        samples = [sample(split, number) for number in range(count)]
-        rows[split] = write_split(samples, folder, split)
-    write_index(folder, rows, source=HOSTILE + "\ud800", ner={"name": "none", "version": "1"}, options={})
+    samples = {split: [sample(split, number) for number in range(count)] for split, count in sizes.items()}
+    write_shards(folder, samples, source=HOSTILE + "\ud800")
     return folder
 
 

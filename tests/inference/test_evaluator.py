@@ -5,131 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
-from ealign_plugin.alignment.contexts import build_context
 from ealign_plugin.alignment.prompts import Wording
-from ealign_plugin.alignment.tasks import TASKS, AlignmentTask, register_task
 from ealign_plugin.errors import UserError
-from ealign_plugin.inference.evaluator import Evaluator, fingerprint
-from ealign_plugin.inference.options import from_run
+from ealign_plugin.inference.evaluator import fingerprint
 from ealign_plugin.inference.records import SHUFFLED
 from ealign_plugin.metrics import METRICS, CaptionSet, register_metric
-from ealign_plugin.news import Entity, NewsSample, Sentence
-
-
-def sample(key: str = "a_0") -> NewsSample:
-    maria, rain = "Maria Keller spoke in Oslo on 3 May.", "It rained."
-    return NewsSample(
-        key=key,
-        split="test",
-        caption="Maria Keller in Oslo on 3 May.",
-        caption_entities=(
-            Entity("Maria Keller", "PERSON", 0),
-            Entity("Oslo", "GPE", 16),
-            Entity("3 May", "DATE", 24),
-        ),
-        paragraphs=(f"{rain} {maria}",),
-        sentences=(
-            Sentence(rain, 0, 0),
-            Sentence(
-                maria,
-                0,
-                11,
-                (Entity("Maria Keller", "PERSON", 0), Entity("Oslo", "GPE", 22), Entity("3 May", "DATE", 30)),
-            ),
-        ),
-    )
-
-
-class Oracle:
-    """A stand-in for a model that reads perfectly and copies the end of what it is given."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.images_encoded = 0
-
-    device = torch.device("cpu")
-
-    def parameters(self):
-        yield torch.zeros(1)
-
-    def count_tokens(self, text):
-        return len(text.split())
-
-    def encode_images(self, images):
-        self.images_encoded += len(images)
-        return images.flatten(1)[:, None]
-
-    def score(self, features, prefix, candidates, answers, question):
-        self.asked += [prefix + candidate for candidate in candidates]
-        yes = torch.tensor([float("Maria" in candidate) for candidate in candidates])
-        return torch.stack([yes, 1 - yes], dim=1).clamp(1e-6).log()
-
-    def generate(self, samples, **_):
-        answers = []
-        for instruction in samples["instruction"]:
-            listing = instruction.endswith("news photo:") and "List" in instruction
-            answers.append(
-                "Maria Keller; Bergen; Oslo; 3 May" if listing else "Maria Keller in Oslo on 3 May."
-            )
-        return answers
-
-
-class Split:
-    """A stand-in for `EvaluationSamples` of so many samples."""
-
-    split, ner, wording = "test", {"name": "en_core_web_sm", "version": "3.8.0"}, Wording()
-    tasks = ("caption", "sentence", "entity")
-
-    def __init__(self, *samples: NewsSample) -> None:
-        self.samples, self.left_out = samples, set()
-
-    def __len__(self):
-        return len(self.samples)
-
-    def sample(self, index):
-        return self.samples[index]
-
-    def identity(self):
-        return {"samples": [sample.key for sample in self.samples]}
-
-    def leave_out(self, indexes):
-        self.left_out = set(indexes)
-
-    def batches(self, size=2, **more):
-        """As the loader would give them."""
-        for start in range(0, len(self), size):
-            rows = [i for i in range(start, min(start + size, len(self))) if i not in self.left_out]
-            own = {"index": rows, "key": [self.samples[i].key for i in rows], "errors": []}
-            own["sample"] = [self.samples[i] for i in rows]
-            images = {name: value.expand(len(rows), -1, -1, -1) for name, value in more.items()}
-            yield {**own, "image": torch.zeros(len(rows), 3, 4, 4), **images}
-
-
-class Validation(Split):
-    split = "val"
-
-
-def evaluator(run=()) -> Evaluator:
-    return Evaluator(*from_run(dict(run)))
-
-
-def evaluate(folder, model, split, batches=None, **run):
-    """Both passes over a split: the evaluator, its records, its figures."""
-    one = evaluator(run)
-    one.start(split, folder)
-    records = one.evaluate(model, split.batches() if batches is None else batches)
-    return one, records, one.finish(records, split.split)
-
-
-@pytest.fixture
-def without_java(monkeypatch):
-    """METEOR takes seconds."""
-    monkeypatch.setenv("PATH", "")
+from tests.inference.factories import Oracle, Split, Validation, evaluate, sample
 
 
 @pytest.fixture(scope="module")
@@ -271,68 +156,6 @@ def test_a_metric_of_another_package_is_in_metrics_table_and_report(shouting, wi
     assert picked["agg_metrics"] == 0.0
 
 
-# Tasks of other packages
-
-
-@pytest.fixture
-def weather():
-    """A task of another package: it asks about photos whose caption names a day."""
-
-    @register_task
-    class Weather(AlignmentTask):
-        name = "weather"
-
-        def examples(self, sample, options, wording, budget, rng):
-            return [self.example(wording.fill("Rain? {context} Answer:", "{context}", "x"), "yes")]
-
-        def ask(self, sample, wording, budget):
-            context = build_context(sample, "head", budget)
-            return (
-                wording.fill("Rain? {context} Answer:", "{context}", context.text) if sample.caption else None
-            )
-
-        def parse(self, answer, wording):
-            return answer.startswith("Maria")
-
-        def score(self, samples, answers):
-            assert all(sample.caption for sample in samples)
-            return {"said_yes": sum(answers) / len(answers), "undefined": None}
-
-    yield Weather
-    TASKS.unregister("weather")
-
-
-def test_a_task_of_another_package_is_asked_of_every_test_photo(weather, without_java, tmp_path):
-    class Model(Oracle):
-        def generate(self, samples, **options):
-            self.asked += [one for one in samples["instruction"] if one.startswith("Rain?")]
-            return super().generate(samples, **options)
-
-    split, model = Split(sample("a_0"), replace(sample("b_0"), caption="")), Model()
-    split.tasks = ("caption", "weather")
-    one, records, log = evaluate(tmp_path, model, split, contexts=["head"], context_words=8)
-    assert [text for text in model.asked if text.startswith("Rain?")] == ["Rain? It rained. Answer:"]
-    assert records[0]["answers"] == {"weather": "Maria Keller in Oslo on 3 May."}
-    assert "answers" not in records[1]  # which the task does not ask about
-    assert (log["tasks/weather/said_yes"], log["tasks/weather/undefined"]) == (1.0, None)
-    assert one.report["tasks/weather/said_yes"] == 1.0
-    assert "Task weather: said_yes 1.000, undefined undefined" in (tmp_path / "report.txt").read_text()
-    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert [line for line in lines if "task" in line] == [
-        {"key": "a_0", "task": "weather", "answer": "Maria Keller in Oslo on 3 May.", "parsed": True}
-    ]
-    validation = Validation(sample())
-    validation.tasks = split.tasks
-    assert "tasks/weather/said_yes" not in evaluate(tmp_path, Oracle(), validation)[2]
-
-
-def test_a_task_that_nobody_registered_is_refused(tmp_path):
-    split = Split(sample())
-    split.tasks = ("wether",)
-    with pytest.raises(UserError, match="recipe.tasks: unknown alignment task 'wether'"):
-        evaluator().start(split, tmp_path)
-
-
 # Interruptions, and photos that cannot be read
 
 
@@ -412,26 +235,6 @@ def test_the_fingerprint_tells_weights_apart():
     assert fingerprint(one.parameters()) == fingerprint(other.parameters())
     other.weight.data[0, 0] += 1e-6
     assert fingerprint(one.parameters()) != fingerprint(other.parameters())
-
-
-@pytest.mark.parametrize(
-    ("run", "message"),
-    [
-        ({"caption_loss": ["refined"]}, "run.caption_loss: 'refined' needs pass 1"),
-        ({"valid_contexts": []}, "run.valid_contexts: at least one"),
-        ({"contexts": ["haed"]}, "context strategy 'haed' is unknown"),
-        ({"contexts": []}, "run.contexts: at least one"),
-        ({"protocol": "coco"}, "coco"),
-        ({"context_words": 0}, "run.context_words: at least 1 was expected, found 0"),
-        ({"top_k": -1}, "run.top_k: at least 1"),
-        ({"agg_metric": "cidre"}, "run.agg_metric: 'cidre' found; one of people_right, "),
-        ({"metrics": ["entities"]}, "run.agg_metric: 'cider' found; one of entity_f1, "),
-        ({"metrics": ["cidre"]}, "run.metrics: unknown metric 'cidre'; expected one of captions, entities, "),
-    ],
-)
-def test_bad_run_values_are_refused_before_any_work(run, message):
-    with pytest.raises(UserError, match=message):
-        evaluator(run)
 
 
 def test_shuffled_images_need_a_data_set_that_gives_them(tmp_path):

@@ -1,15 +1,27 @@
-"""The file that lets a checkpoint caption by itself, and what a run's config makes of it."""
+"""The settings beside the weights, with which a checkpoint or an exported folder captions by itself."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.errors import UserError
-from ealign_plugin.inference.options import InferenceOptions
-from ealign_plugin.inference.run_settings import checkpoint_files, read_run_config, settings_of_config
+from ealign_plugin.host.config import load_config
+from ealign_plugin.inference.evaluator import Evaluator
+from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
+from ealign_plugin.inference.run_settings import (
+    checkpoint_files,
+    exported_files,
+    read_run_config,
+    settings_of_config,
+)
 from ealign_plugin.inference.settings import NAME, CaptioningSettings
+from ealign_plugin.models.weights.export import export
+from ealign_plugin.news import NewsSample
+from tests.inference.factories import ARTICLES, RUN, Split, from_checkpoint
+from tests.messages import message_of
 
 SETTINGS = CaptioningSettings(
     model={"arch": "ealign_llava", "model_type": "micro", "pretrained": "a/folder", "max_txt_len": 64},
@@ -91,3 +103,69 @@ def test_the_yaml_of_a_run_is_read_with_its_bases(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("base: base.yaml\nrun: {max_len: '${run.nothing}'}")
     with pytest.raises(UserError, match="run.yaml"):
         read_run_config(tmp_path / "run.yaml")
+
+
+def test_a_checkpoint_alone_is_enough(captioner, checkpoint, photos, ner):
+    alone = from_checkpoint(checkpoint, ner, threshold=None)
+    assert (alone.options, alone.wording.templates) == (captioner.options, captioner.wording.templates)
+    assert alone.context == "refined" and alone.image_processor.mean == [0.1, 0.2, 0.3]
+    for photo, article in zip(photos, ARTICLES, strict=True):
+        assert alone(photo, article) == captioner(photo, article)
+
+
+def test_a_checkpoint_alone_captions_as_the_evaluation_does(checkpoint, photos, ner, tmp_path):
+    alone = from_checkpoint(checkpoint, ner, threshold=None)
+    samples = [
+        NewsSample(key=str(i), split="test", caption="Ana.", paragraphs=(text,))
+        for i, text in enumerate(ARTICLES)
+    ]
+    split = Split(*ner.annotate(samples))
+    split.wording, split.ner = alone.wording, {"name": ner.name, "version": ner.version}
+    batch = next(iter(split.batches(size=len(samples))))
+    batch["image"] = torch.stack([alone.image_processor(photo) for photo in photos])
+    evaluator = Evaluator(alone.options, EvaluationOptions(contexts=("head", "refined")), ner)
+    evaluator.start(split, tmp_path)
+    records = evaluator.evaluate_batch(alone.model, batch)
+    for record, photo, sample in zip(records, photos, split.samples, strict=True):
+        result = alone(photo, sample)
+        assert result.caption == record["captions"]["refined"]["caption"]
+        assert result.context == record["captions"]["refined"]["context_text"]
+        assert list(result.entities) == record["first"]["entities"]
+        assert list(result.hallucinated_names) == record["first"]["invented"]
+        assert str(alone(photo, sample, "head")) == record["captions"]["head"]["caption"]
+
+
+def test_a_checkpoint_alone_captions_in_a_process_without_lavis(captioner, checkpoint, photos, run_python):
+    code = f"""
+import sys, spacy, ealign_plugin
+from PIL import Image
+from ealign_plugin.entities import NamedEntityRecognizer
+nlp = spacy.blank("en")
+nlp.add_pipe("sentencizer")
+ner = NamedEntityRecognizer(nlp, "blank", "0")
+make = ealign_plugin.NewsCaptioner.from_checkpoint
+captioner = make({str(checkpoint)!r}, device="cpu", ner=ner, threshold=None)
+print(captioner(Image.new("RGB", (80, 70), "red"), {ARTICLES[0]!r}))
+assert "lavis" not in sys.modules
+"""
+    done = run_python("-c", code)
+    assert done.stdout.strip() == str(captioner(photos[0], ARTICLES[0])), done.stderr
+
+
+def test_a_config_replaces_the_settings_beside_the_weights(checkpoint, run_folder, tmp_path, ner):
+    text = RUN.replace("context_words: 30", "context_words: 9")
+    (tmp_path / "run.yaml").write_text(text)
+    assert from_checkpoint(checkpoint, ner, config=tmp_path / "run.yaml").options.context_words == 9
+    assert from_checkpoint(checkpoint, ner).options.context_words == 30
+
+
+def test_an_exported_folder_is_enough(captioner, checkpoint, run_folder, tmp_path, photos, ner):
+    files = exported_files(load_config(run_folder / "user.yaml").config, "user.yaml", None)
+    image = captioner.image_processor
+    export(captioner.model, tmp_path / "model", mean=image.mean, std=image.std, files=files)
+    exported = from_checkpoint(tmp_path / "model", ner, threshold=None)
+    for photo, article in zip(photos, ARTICLES, strict=True):
+        assert str(exported(photo, article)) == str(captioner(photo, article))
+    (tmp_path / "model" / "captioning.json").unlink()
+    message = message_of(from_checkpoint, tmp_path / "model", ner)
+    assert "an exported folder without captioning.json" in message

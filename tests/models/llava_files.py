@@ -14,12 +14,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import (
-    CLIPImageProcessor,
-    LlavaConfig,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import CLIPImageProcessor, LlavaConfig, LlavaProcessor, PreTrainedTokenizerFast
 
 from ealign_plugin.models.meta import STAND_IN
 from ealign_plugin.models.tokenizers import read_tokenizer

@@ -11,10 +11,7 @@ from lavis.models import load_model
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoProcessor,
-    LlavaForConditionalGeneration,
-)
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from ealign_plugin.models import Llava
 from ealign_plugin.models.trainable import part_of

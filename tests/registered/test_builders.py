@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 from lavis.common.registry import registry
 from lavis.processors.base_processor import BaseProcessor
 from omegaconf import OmegaConf
-from PIL import Image
 
 from ealign_plugin.data.defaults import DATASETS, dataset_defaults, register_dataset
 from ealign_plugin.data.readers import READERS
-from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.data.streams.training import TrainingStream
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config_checks import dataset_problems
 from ealign_plugin.news import NewsSample
 from ealign_plugin.registered import builders
+from tests.factories import plain_jpeg, write_shards
 
 
 @pytest.fixture
@@ -25,13 +22,11 @@ def build(tmp_path, monkeypatch):
     """``build(**config)`` -> the data sets of a folder with one sample in each split."""
     monkeypatch.setattr(builders, "load_ner", lambda name: None)
     monkeypatch.delitem(registry.mapping["state"], "configuration", raising=False)  # of a run before
-    jpeg = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
-    rows = {}
-    for split in ("train", "val", "test"):
-        sample = NewsSample(key=f"{split}0", split=split, caption="Rain.", paragraphs=("It rained.",))
-        rows[split] = write_split([(sample, jpeg.getvalue())], tmp_path, split)
-    write_index(tmp_path, rows, source="test", ner={"name": "none", "version": "1"}, options={})
+    samples = {
+        split: NewsSample(key=f"{split}0", split=split, caption="Rain.", paragraphs=("It rained.",))
+        for split in ("train", "val", "test")
+    }
+    write_shards(tmp_path, {split: [(sample, plain_jpeg())] for split, sample in samples.items()})
 
     def datasets(**config) -> dict:
         cls = registry.get_builder_class("ealign_news")

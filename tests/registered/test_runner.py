@@ -10,64 +10,12 @@ import signal
 import pytest
 import torch
 from lavis.common.registry import registry
-from lavis.tasks.base_task import BaseTask
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.utils.data import Dataset, IterableDataset
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.registered.runner import EalignRunner
-
-
-class Weight(nn.Module):
-    """Learns y = 3 x; its only checkpoint format is safetensors."""
-
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(1, 1))
-
-    def forward(self, samples):
-        return {"loss": ((self.w[0] * samples["x"] - 3 * samples["x"]) ** 2).mean()}
-
-    def load_checkpoint(self, path):
-        self.load_state_dict(load_file(path))
-
-
-class Numbers(IterableDataset):
-    def __iter__(self):
-        generator = torch.Generator().manual_seed(0)
-        while True:
-            yield {"x": torch.rand(1, generator=generator)}
-
-
-class Few(Dataset):
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        return {"x": torch.ones(1)}
-
-
-class Task(BaseTask):
-    """Scores a validation by a list that the test gives."""
-
-    def __init__(self, metrics=()):
-        super().__init__()
-        self.metrics, self.tested_with = list(metrics), None
-
-    def before_evaluation(self, model, dataset, **_):
-        self.weight = float(model.w.detach())
-
-    def evaluation(self, model, data_loader, **_):
-        return [batch for batch in data_loader]
-
-    def after_evaluation(self, val_result, split_name, epoch, **_):
-        if split_name == "test":
-            self.tested_with = self.weight
-        return {"agg_metrics": self.metrics.pop(0) if split_name == "val" else 0.0}
+from tests.registered.factories import Constant, Few, Numbers, Task, Weight
 
 
 @pytest.fixture
@@ -319,17 +267,6 @@ def test_as_many_checkpoints_stay_as_the_config_says(make):
     runner = make(Task([0.9, 0.2, 0.3]), keep_last=1)
     runner.train()
     assert sorted(p.name for p in runner.store.folder.glob("iter*")) == ["iter_000002", "iter_000006"]
-
-
-class Constant(Numbers):
-    """x = 1 or x = 2: a batch tells its data set by its loss."""
-
-    def __init__(self, x: float) -> None:
-        self.x = x
-
-    def __iter__(self):
-        while True:
-            yield {"x": torch.full((1,), self.x)}
 
 
 @pytest.mark.parametrize(("ratios", "expected"), [(None, {9.0, 36.0}), ({"one": 1, "two": 0}, {9.0})])

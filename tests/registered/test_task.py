@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from ealign_plugin.errors import UserError
 from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
 from ealign_plugin.registered.task import NewsCaptioning
-from tests.inference.test_evaluator import Oracle, Split, sample
+from tests.inference.factories import Oracle, Split, sample
 
 
 def test_every_option_has_a_default_and_a_help():

@@ -39,7 +39,7 @@ def local(
     done = context.Value("Q", 0)
     seen = 0
     source = iter(parts)
-    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(maker, job, done)) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=start_worker, initargs=(maker, job, done)) as pool:
         try:
             running: set[Future[Result]] = set()
             while True:
@@ -66,7 +66,7 @@ def local(
 _maker: Any = None
 
 
-def _start(maker: type[ShardMaker], job: Job, done: Any) -> None:
+def start_worker(maker: type[ShardMaker], job: Job, done: Any) -> None:
     """Make a process ready to work."""
     global _maker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it

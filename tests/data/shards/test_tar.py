@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import io
-import tarfile
 
 import pytest
 import webdataset as wds
 
 from ealign_plugin.data.shards.tar import ERRORS, cause_of, read_groups, split_name
+from tests.factories import write_tar
 
 
 def tar_file(*members: tuple[str, bytes]) -> io.BytesIO:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    write_tar(buffer, members)
     buffer.seek(0)
     return buffer
 

@@ -1,0 +1,46 @@
+"""``--dry-run``: the plan of a run in words; nothing is made."""
+
+from __future__ import annotations
+
+import os
+
+from tests.cli.dry_run.factories import Report
+
+
+def test_the_plan_of_the_embedded_world(dry, tmp_path, own_cache):
+    report = dry()
+    assert report.code == 0, report.error
+    for part in (
+        "ealign_instructblip, type micro random weights 2.3 M parameters, 2.3 M trained",
+        f"ealign_micronews: {own_cache}/micronews-12-",
+        "will be made (about a minute)",
+        "photos: train 4,200, val 180, test 450; entities by en_core_web_sm",
+        "3,200 steps × 32 examples (32 × 1 accumulated × 1 process) = 102,400",
+        "13.1 epochs of 4,200 photos",
+        "ealign_cosine: from 1.6e-05 up to 0.0015 in 96 steps, then down to 3e-05",
+        "2 times: 180 photos of val × 1 context (refined)",
+        "450 photos of test × 5 contexts (head, refined, supplemented, oracle, images shuffled)",
+        "cpu; 1 process",
+        "weights 8.7 MiB, gradients 8.7 MiB, optimiser 17.5 MiB",
+        "Nothing was run; leave out --dry-run to start.",
+    ):
+        assert part in report.plan
+    assert f"{tmp_path}/output/ealign_news_captioning/<date>_<time>" in report.plan
+
+
+def test_accumulation_processes_and_parts_with_their_own_rate(dry, monkeypatch):
+    torchrun = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setitem(os.environ, name, value)
+    report = dry("run.accum_grad_iters=2", "run.lrs={llm: 0.00015}", "run.warmup_steps=0")
+    assert "3,200 steps × 256 examples (32 × 2 accumulated × 4 processes) = 819,200" in report.plan
+    assert "from 0.0015 down to 3e-05; llm 0.1 times that" in report.plan
+    assert "buckets" in report.plan
+    monkeypatch.setitem(os.environ, "RANK", "1")
+    assert dry() == Report(0, "", "")
+
+
+def test_an_evaluation_needs_no_training_split(dry, shards):
+    report = dry("run.evaluate=true", "run.valid_splits=[]", data={"ealign_news": shards("one", test=2)})
+    assert report.code == 0, report.error
+    assert "2 photos of test × 4 contexts" in report.plan and "steps" not in report.plan

@@ -1,0 +1,28 @@
+"""Options of an evaluation: values out of range are refused before any work."""
+
+from __future__ import annotations
+
+import pytest
+
+from ealign_plugin.errors import UserError
+from tests.inference.factories import evaluator
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"caption_loss": ["refined"]}, "run.caption_loss: 'refined' needs pass 1"),
+        ({"valid_contexts": []}, "run.valid_contexts: at least one"),
+        ({"contexts": ["haed"]}, "context strategy 'haed' is unknown"),
+        ({"contexts": []}, "run.contexts: at least one"),
+        ({"protocol": "coco"}, "coco"),
+        ({"context_words": 0}, "run.context_words: at least 1 was expected, found 0"),
+        ({"top_k": -1}, "run.top_k: at least 1"),
+        ({"agg_metric": "cidre"}, "run.agg_metric: 'cidre' found; one of people_right, "),
+        ({"metrics": ["entities"]}, "run.agg_metric: 'cider' found; one of entity_f1, "),
+        ({"metrics": ["cidre"]}, "run.metrics: unknown metric 'cidre'; expected one of captions, entities, "),
+    ],
+)
+def test_bad_run_values_are_refused_before_any_work(run, message):
+    with pytest.raises(UserError, match=message):
+        evaluator(run)
