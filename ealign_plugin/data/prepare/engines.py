@@ -39,7 +39,9 @@ def local(
     done = context.Value("Q", 0)
     seen = 0
     source = iter(parts)
-    with ProcessPoolExecutor(processes, context, initializer=start_worker, initargs=(maker, job, done)) as pool:
+    with ProcessPoolExecutor(
+        processes, context, initializer=start_worker, initargs=(maker, job, done)
+    ) as pool:
         try:
             running: set[Future[Result]] = set()
             while True:
