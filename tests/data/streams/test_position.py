@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.position import StreamPosition
+from ealign_plugin.data.shards.read import OtherMembers
 from ealign_plugin.data.streams import order
 from ealign_plugin.data.streams import training as training_module
 from ealign_plugin.data.streams.batches import StreamState
@@ -142,9 +143,9 @@ def test_only_the_window_is_read_again_and_nothing_is_decoded_before_the_first_n
     opened, decoded = [], []
     read_shard, decode = order.read_shard, training_module.decode
 
-    def counted_read(shard: Shard):
+    def counted_read(shard: Shard, others: OtherMembers):
         opened.append(shard.path.name)
-        return read_shard(shard)
+        return read_shard(shard, others)
 
     def counted_decode(raw, processor):
         decoded.append(raw.key)
