@@ -169,7 +169,7 @@ def test_a_reader_and_a_file_that_does_not_fit_are_one_error_or_skipped_records(
         folder = tmp_path / name.replace(" ", "_")
         folder.mkdir()
         location = str(write(folder))
-        for reader in READERS.values():
+        for _, reader in READERS.items():
             try:
                 assert all(isinstance(item, ReadSample | Skipped) for item in reader.read(Source(location)))
             except UserError as error:
