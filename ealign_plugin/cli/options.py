@@ -7,12 +7,13 @@ YAMLs of a model type and a data set, whose comments say what they mean.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ealign_plugin.data.defaults import DATASETS, base_of
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.registration import registered_class
 from ealign_plugin.host.run_keys import (
@@ -52,8 +53,7 @@ def all_options() -> list[Option]:
 
     LAVIS and the plugins must be imported.
     """
-    dataset = registered_class("builder", DATASET).DATASET_CONFIG_DICT["default"]
-    return [*run_options(), *model_options(), *yaml_options(Path(dataset))]
+    return [*run_options(), *model_options(), *dataset_options(DATASET)]
 
 
 def model_options() -> list[Option]:
@@ -64,6 +64,20 @@ def model_options() -> list[Option]:
             for one in yaml_options(Path(path)):
                 if one.key.startswith("model."):
                     options.setdefault(one.key, one)
+    return list(options.values())
+
+
+def dataset_options(name: str) -> list[Option]:
+    """Options of a data set: those of its YAML, and of the base that it is laid over."""
+    path: Path | None = DATASETS[name].path
+    options: dict[str, Option] = {}
+    while path is not None:
+        for one in yaml_options(path):
+            section, _, key = one.key.partition(".")
+            if section == "datasets":
+                key = f"datasets.{name}.{key.partition('.')[2]}"  # a base describes another data set
+                options.setdefault(key, replace(one, key=key))
+        path = base_of(path)
     return list(options.values())
 
 

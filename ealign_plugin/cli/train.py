@@ -32,7 +32,7 @@ def run_command(command: Command, argv: Sequence[str] | None, prog: str | None =
     return run_and_report(lambda: run(command, argv, prog))
 
 
-def run(command: Command, argv: Sequence[str] | None, prog: str | None) -> None:
+def run(command: Command, argv: Sequence[str] | None, prog: str | None = None) -> None:
     args = parse(command, argv, prog)
     cfg = load_run_config(args.cfg_path, args.options)
     if command == "evaluate":

@@ -74,22 +74,28 @@ def dataset_defaults(path: Path) -> DictConfig:
     sections = config.get("datasets")
     if not isinstance(sections, DictConfig) or len(sections) != 1:
         raise UserError(f"{path}: datasets: the section of one data set was expected, found {sections!r}")
-    if "base" not in config:
+    base = base_of(path)
+    if base is None:
         return config
-    for folder in (path.parent, CONFIGS):
-        base = folder / str(config["base"])
-        if base.is_file() and not base.samefile(path):
-            break
-    else:
-        raise UserError(f"{path}: base: {missing_file(path.parent / str(config['base']), path.parent)}")
     (below,) = dataset_defaults(base)["datasets"].values()
     ((name, section),) = sections.items()
     return OmegaConf.create({"datasets": {name: OmegaConf.merge(below, section or {})}})
 
 
-def has_base(path: Path) -> bool:
-    """Does the YAML name a base?"""
-    return "base" in read_yaml(path)
+def base_of(path: Path) -> Path | None:
+    """The YAML that a data set's YAML names as its base; None where it names none.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    config = read_yaml(path)
+    if "base" not in config:
+        return None
+    for folder in (path.parent, CONFIGS):
+        base = folder / str(config["base"])
+        if base.is_file() and not base.samefile(path):
+            return base
+    raise UserError(f"{path}: base: {missing_file(path.parent / str(config['base']), path.parent)}")
 
 
 register_dataset("ealign_news", CONFIGS / "ealign_news.yaml")

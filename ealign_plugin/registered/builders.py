@@ -19,7 +19,7 @@ from upath import UPath
 
 from ealign_plugin.alignment.mixture import WORDS_MOVED
 from ealign_plugin.data.datasets import NewsDatasets
-from ealign_plugin.data.defaults import CONFIGS, DATASETS, DatasetDescription, dataset_defaults, has_base
+from ealign_plugin.data.defaults import CONFIGS, DATASETS, DatasetDescription, base_of, dataset_defaults
 from ealign_plugin.data.shards.index import ShardIndex
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.entities import load_ner
@@ -54,7 +54,7 @@ class NewsBuilder(BaseDatasetBuilder):
     def default_config_path(cls, type: str = "default") -> str | TextIO:  # noqa: A002  LAVIS's name
         """What LAVIS loads as the defaults: the YAML's path, or its text laid over that of its base."""
         path = cls.DATASET_CONFIG_DICT[type]
-        if not has_base(Path(path)):
+        if base_of(Path(path)) is None:
             return path
         return io.StringIO(OmegaConf.to_yaml(dataset_defaults(Path(path))))
 

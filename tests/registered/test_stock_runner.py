@@ -88,7 +88,7 @@ def run(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         monkeypatch.chdir(tmp_path)
         config = {**CONFIG, "run": {**CONFIG["run"], "device": device, **changes}}
         Path("stock.yaml").write_text(yaml.safe_dump(config))
-        train.run("lavis.train", ["--cfg-path", "stock.yaml"])
+        train.run("train", ["--cfg-path", "stock.yaml"])
         return Path("output/ealign_news_captioning/latest").resolve()
 
     return start
