@@ -73,7 +73,7 @@ class Registry(Generic[T]):
             UserError: nothing has this name; the message lists what there is.
         """
         if not isinstance(name, str) or name not in self._found:
-            raise UserError(unknown(where or self.what, name, self._found, what=self.what))
+            raise UserError(unknown(where or self.what, name, self._found, what=self.what, list_all=True))
         return self._found[name]
 
     def __getitem__(self, name: str) -> T:

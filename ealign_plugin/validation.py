@@ -50,7 +50,7 @@ class Number:
         """Is the value one of these numbers?"""
         if value is None:
             return self.allow_none
-        return self._has_the_type(value) and is_number(value) and self._is_within(value)
+        return self._has_the_type(value) and math.isfinite(value) and self._is_within(value)
 
     def problem(self, where: str, value: object) -> str:
         """What is wrong with the value, in one line; empty where nothing is.
@@ -78,8 +78,10 @@ class Number:
         of = " of" if limits.startswith("at") else ""
         return kind + (f"{of} {limits}" if limits else "") + (", or null" if self.allow_none else "")
 
-    def _has_the_type(self, value: object) -> bool:
-        return type(value) is int or not self.whole and type(value) is float
+    def _has_the_type(self, value: object) -> TypeGuard[float]:
+        if isinstance(value, bool):
+            return False
+        return isinstance(value, int) or not self.whole and isinstance(value, float)
 
     def _is_within(self, value: float) -> bool:
         return (
@@ -183,14 +185,50 @@ def option_ranges(options: type) -> dict[str, Range]:
 # Names
 
 
-def unknown(where: str, key: object, known: Iterable[str], what: str = "key") -> str:
-    """One line: the place, the unknown name, and the nearest known one, or what is known."""
-    known = sorted(known)
-    hint = suggest(str(key), known)
-    if not hint:
-        listed = ", ".join(known[:12]) + (f" ... ({len(known)} in all)" if len(known) > 12 else "")
-        hint = f"; expected one of {listed}" if known else "; expected none here"
+MOST_LISTED = 12
+
+
+def unknown(
+    where: str, key: object, known: Iterable[str], what: str = "key", *, list_all: bool = False
+) -> str:
+    """One line: the place, the unknown name, and the nearest known one, or what is known.
+
+    Args:
+        where: The config's section, or the option.
+        key: What was found there.
+        known: What there is.
+        what: The word for it.
+        list_all: Say all that is known, also beside the nearest name.
+
+    Example:
+        >>> unknown("run", "sead", ["seed", "amp"])
+        "run: unknown key 'sead'; did you mean 'seed'?"
+        >>> unknown("run", "sead", ["seed", "amp"], list_all=True)
+        "run: unknown key 'sead'; did you mean 'seed'? Expected one of amp, seed"
+    """
+    known = sorted(set(known))
+    near = suggest(str(key), known)
+    cut = len(known) > MOST_LISTED and not list_all
+    listed = ", ".join(known[:MOST_LISTED] if cut else known) + (f" ... ({len(known)} in all)" if cut else "")
+    if not known:
+        hint = "; expected none here"
+    elif not near:
+        hint = f"; expected one of {listed}"
+    else:
+        hint = f"{near} Expected one of {listed}" if list_all else near
     return f"{where}: unknown {what} '{key}'{hint}"
+
+
+def check_keys(where: str, keys: Iterable[object], known: Iterable[str], what: str = "key") -> None:
+    """Refuse the first key that is not known; see `unknown`, all of whose names are listed.
+
+    Raises:
+        UserError: there is one.
+    """
+    names = set(known)
+    for key in keys:
+        if key not in names:
+            raise UserError(unknown(where, key, names, what, list_all=True))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -199,31 +237,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near}'?" if near else ""
 
 
-def expected_one_of(name: str, known: Iterable[str]) -> str:
-    """'one of a, b expected; did you mean b?'"""
-    names = list(dict.fromkeys(known))
-    near = nearest(str(name), names)
-    return f"one of {', '.join(names)} expected" + (f"; did you mean {near}?" if near else "")
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that is most like this one; empty where none is."""
     return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
-def check_names(record: Any, changes: Mapping[str, object], where: str) -> None:
-    """Refuse changes of fields that a dataclass record does not have.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    known = {f.name for f in fields(record)}
-    for name in changes:
-        if name not in known:
-            raise UserError(f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}")
-
-
-# Types and numbers
+# Types
 
 TYPE_NAMES: dict[type, str] = {
     dict: "a mapping",
@@ -250,16 +269,6 @@ def type_problem(where: str, value: object, expected: type | None) -> str:
     else:
         fits = isinstance(value, expected) or expected is float and isinstance(value, int)
     return "" if fits else f"{where}: found {value!r}, expected {TYPE_NAMES.get(expected, expected.__name__)}"
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Is it a finite number? true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_number_between(value: object, least: float, most: float | None = None) -> bool:
-    """Is it a finite number within these limits?"""
-    return Number(least=least, most=most).accepts(value)
 
 
 # Messages

@@ -9,8 +9,7 @@ from ealign_plugin.validation import (
     Choice,
     Number,
     as_yaml,
-    expected_one_of,
-    is_number_between,
+    check_keys,
     option,
     option_defaults,
     option_help,
@@ -115,7 +114,20 @@ def test_names_that_are_near_are_suggested():
     assert unknown("run.sead", "sead", ["seed"]) == "run.sead: unknown key 'sead'; did you mean 'seed'?"
     assert unknown("x", "q", []) == "x: unknown key 'q'; expected none here"
     assert unknown("x", "q", ["b", "a"]) == "x: unknown key 'q'; expected one of a, b"
-    assert expected_one_of("llms", ["vision", "llm"]) == "one of vision, llm expected; did you mean llm?"
+    listed = unknown("model.trainable", "llms", ["vision", "llm"], "part", list_all=True)
+    assert listed == "model.trainable: unknown part 'llms'; did you mean 'llm'? Expected one of llm, vision"
+
+
+def test_what_is_known_is_cut_short_unless_all_is_asked_for():
+    names = [f"name{number:02}" for number in range(20)]
+    assert unknown("x", "q", names).endswith("name10, name11 ... (20 in all)")
+    assert unknown("x", "q", names, list_all=True).endswith("name18, name19")
+
+
+def test_the_first_key_that_is_not_known_is_refused():
+    check_keys("run", ["seed", "amp"], ["amp", "seed"])
+    with pytest.raises(UserError, match="^run: unknown option 'sead'; did you mean 'seed'. Expected one"):
+        check_keys("run", ["seed", "sead"], ["amp", "seed"], "option")
 
 
 def test_several_problems_are_one_message():
@@ -129,4 +141,3 @@ def test_several_problems_are_one_message():
 def test_values_as_a_yaml_writes_them():
     value = {"a": [None, True, "b"], "c": 1.5}
     assert as_yaml(value) == "{a: [null, true, b], c: 1.5}"
-    assert is_number_between(0.5, 0, 1) and not is_number_between(True, 0)

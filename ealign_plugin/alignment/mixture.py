@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ealign_plugin.alignment.tasks import TASKS, TaskOptions
 from ealign_plugin.alignment.tasks.base import check_shares
 from ealign_plugin.errors import UserError
-from ealign_plugin.validation import check_names
+from ealign_plugin.validation import check_keys
 
 WORDS_MOVED = (
     "there is no such key any more; set run.context_words (or run.context_tokens), the one budget of "
@@ -46,7 +46,7 @@ class TaskMixture(TaskOptions):
         """
         if "words" in changes:
             raise UserError(f"recipe.words: {WORDS_MOVED}")
-        check_names(self, changes, "recipe")
+        check_keys("recipe", changes, [option.name for option in fields(self)])
         # An empty mapping of shares in a config means: as it was.
         return replace(self, **{k: v for k, v in changes.items() if v != {}})  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import Entity, NewsSample
-from ealign_plugin.validation import check_names
+from ealign_plugin.validation import check_keys
 
 CONTEXT, SENTENCE = "{context}", "{sentence}"
 
@@ -67,7 +67,7 @@ class Templates:
         Raises:
             UserError: a name that no templates have.
         """
-        check_names(self, changes, "templates")
+        check_keys("templates", changes, [text.name for text in fields(self)])
         return replace(self, **changes)  # type: ignore[arg-type]
 
 

@@ -51,9 +51,9 @@ def export(
     from ealign_plugin.cli.from_config import image_normalisation, news_model_class
     from ealign_plugin.inference.run_settings import exported_files
     from ealign_plugin.models.weights.export import export as write
-    from ealign_plugin.training.checkpoints.store import weights_of
+    from ealign_plugin.training.checkpoints.store import find_weights
 
-    weights = weights_of(checkpoint) if checkpoint else None
+    weights = find_weights(checkpoint) if checkpoint else None
     mean, std = image_normalisation(cfg)
     model = news_model_class(cfg).from_config(cfg.model_cfg)
     if weights:

@@ -16,6 +16,10 @@ from ealign_plugin.validation import TYPE_NAMES, Choice, type_problem, unknown
 MODEL_KEYS = ("arch", "model_type", "pretrained", "finetuned", "load_pretrained", "load_finetuned")
 
 
+FAMILY_KEYS = ("CONFIG_KEYS", "OPTIONS", "SHAPE")
+"""Attributes of a model family that name keys it reads, whether its default YAML has them or not."""
+
+
 DATASET_KEYS = ("type", "data_type")
 
 
@@ -146,7 +150,8 @@ def model_problems(model: Mapping[str, Any]) -> list[str]:
     if not is_ours(cls):
         return []
     defaults = read_defaults(cls.default_config_path(model["model_type"]))["model"]
-    return key_problems("model", model, defaults, {*MODEL_KEYS, *getattr(cls, "CONFIG_KEYS", {})})
+    read = {*MODEL_KEYS, *(key for name in FAMILY_KEYS for key in getattr(cls, name, ()))}
+    return key_problems("model", model, defaults, read)
 
 
 def dataset_problems(datasets: Mapping[str, Any]) -> list[str]:

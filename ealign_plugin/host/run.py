@@ -91,7 +91,7 @@ def run_folder(cfg: HostConfig, resolved: str) -> Iterator[Path]:
 
 def resumes_in_folder(runner: str) -> bool:
     """Whether a runner resumes in the folder of an interrupted run; LAVIS's own begin anew."""
-    return getattr(registered_class("runner", runner), "GOES_ON", False)
+    return getattr(registered_class("runner", runner), "RESUMES_IN_FOLDER", False)
 
 
 def counts_steps(runner: str) -> bool:
@@ -143,7 +143,7 @@ def build_and_run(cfg: HostConfig, folder: Path, resolved: str) -> None:
             if not cfg.run_cfg.evaluate:
                 link_latest(folder)
         except OSError as error:
-            raise unwritable(str(folder.parent), folder, error.strerror or str(error)) from error
+            raise unwritable(folder, error) from error
         log.info("this run writes to %s", folder)
     runner_class = registered_class("runner", cfg.run_cfg.runner)
     runner_class(cfg=cfg, job_id=folder.name, task=task, model=model, datasets=datasets).train()

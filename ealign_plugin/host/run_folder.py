@@ -7,6 +7,7 @@ and goes on in it, unless a process still works there, which holds the folder's 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from datetime import datetime
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import cannot_write
 
 CONFIG, FINISHED, LOCK, LATEST = "config.yaml", "metrics.json", ".lock", "latest"
 
@@ -47,9 +49,9 @@ def make_run_folder(output_dir: str, task: str, now: datetime, go_on_with: str |
                 continue
             break
     except OSError as error:
-        raise unwritable(output_dir, parent, error.strerror or str(error)) from error
+        raise unwritable(parent, error) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise unwritable(output_dir, folder, "no permission to write")
+        raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     lock(folder)
     return folder
 
@@ -102,11 +104,10 @@ def unlock(folder: Path) -> None:
         file.close()
 
 
-def unwritable(output_dir: str, folder: Path, found: str) -> UserError:
-    return UserError(
-        f"run.output_dir: {output_dir}: cannot make or write {folder}: {found}; expected a folder that you "
-        "may write to; set run.output_dir to another one or run in another directory"
-    )
+def unwritable(folder: Path, error: OSError) -> UserError:
+    """The message for a run's folder that cannot be made or written to; to be raised by the caller."""
+    advice = "set run.output_dir to a folder that you may write to, or run in another directory"
+    return cannot_write(f"run.output_dir: {folder}", error, advice)
 
 
 def discard_if_empty(folder: Path) -> None:

@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ealign_plugin.errors import UserError
-from ealign_plugin.files import atomic_write
+from ealign_plugin.files import atomic_write, cannot_write
 
 Record = dict[str, Any]
 
@@ -63,10 +62,8 @@ class Journal:
             with path.open("a", encoding="utf-8") as file:
                 file.write(_line(list(records)))
         except OSError as error:
-            raise UserError(
-                f"{path}: the evaluation's records cannot be written ({error.strerror or error}); make "
-                "room there; the same command then goes on from what was written"
-            ) from None
+            advice = "make room there; the same command then goes on from the records that are written"
+            raise cannot_write(path, error, advice) from None
 
     def _start(self, path: Path) -> None:
         """Header, and the whole lines of this evaluation that are there already."""

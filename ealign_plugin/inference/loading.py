@@ -29,7 +29,7 @@ from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.families import FAMILIES, build_model
 from ealign_plugin.models.preprocessing import IMAGE_PROCESSOR, image_processor_from, known_arguments
 from ealign_plugin.training.checkpoints.manifest import FOLDER
-from ealign_plugin.training.checkpoints.store import weights_of
+from ealign_plugin.training.checkpoints.store import find_weights
 
 TEXT_PROCESSOR = "ealign_text"
 
@@ -52,7 +52,7 @@ def find_settings(path: Path, config: Path | None) -> tuple[CaptioningSettings, 
     """
     if (path / EXPORTED).is_file():
         return _exported_settings(path), None
-    weights = weights_of(path)
+    weights = find_weights(path)
     settings = weights.parent / NAME
     if config is None and settings.is_file():
         return CaptioningSettings.read(settings), weights

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import atomic_write
+from ealign_plugin.files import atomic_write, read_json
 from ealign_plugin.ladder.rungs import DONE, METRICS, Result, Rung
 from ealign_plugin.ladder.table import as_json, figures_of, write_table
 
@@ -63,11 +63,11 @@ def fingerprint(rung: Rung, out: Path, results: Mapping[str, Result]) -> str:
 def finished_result(folder: Path, version: str) -> Result | None:
     """What a rung left in its folder, if it ended with this fingerprint and its run is still there."""
     try:
-        record = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        record = read_json(folder / DONE)
         run = folder / record["run"]
         if record["fingerprint"] == version and (run / METRICS).is_file():
             return Result(run, record["figures"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         pass
     return None
 
@@ -124,16 +124,16 @@ def command(
     A checkpoint holds what was trained. So a rung that evaluates one also loads what that training began
     with.
     """
-    from ealign_plugin.training.checkpoints.store import weights_of
+    from ealign_plugin.training.checkpoints.store import find_weights
 
     starts = {one.name: one.start for one in rungs}
     module, checkpoint, begin = "lavis.train", [], rung.start
     if rung.only_evaluates:
         module, begin = "lavis.evaluate", starts[rung.start]
-        checkpoint = ["--checkpoint", str(weights_of(results[rung.start].run))]
+        checkpoint = ["--checkpoint", str(find_weights(results[rung.start].run))]
     values = [*options, f"run.output_dir={quoted(folder)}", "run.resume=auto"]
     if begin:
-        values += ["model.load_finetuned=true", f"model.finetuned={quoted(weights_of(results[begin].run))}"]
+        values += ["model.load_finetuned=true", f"model.finetuned={quoted(find_weights(results[begin].run))}"]
     return [sys.executable, "-m", module, "--cfg-path", str(rung.path), *checkpoint, "--options", *values]
 
 

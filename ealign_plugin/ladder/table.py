@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import atomic_write
+from ealign_plugin.files import atomic_write, read_json
 from ealign_plugin.ladder.rungs import FIGURES, PUBLISHED_CIDER, SOURCE, Result, Rung
 from ealign_plugin.metrics.tables import format_table
 
@@ -19,15 +19,16 @@ def figures_of(metrics: Path, rung: Rung) -> dict[str, Any]:
     """The figures of a run's test, fractions; `sentence_auc` is None where no sentence was judged.
 
     Raises:
-        UserError: the file holds none of the rung's context.
+        UserError: the file cannot be read, or holds none of the rung's context.
     """
     context = rung.config["run"]["contexts"][0]
+    record = read_json(metrics, advice="run the rung again")
     try:
-        test = json.loads(metrics.read_text(encoding="utf-8"))["test"]
+        test = record["test"]
         row = test["contexts"][context]
         figures = {key: row.get(key) for key in FIGURES}
         return figures | {"sentence_auc": (test.get("selection") or {}).get("sentence_auc")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise UserError(
             f"{metrics}: no figures of the context {context!r} found, expected test.contexts.{context}; set "
             "run.test_splits, and run.task to ealign_news_captioning"

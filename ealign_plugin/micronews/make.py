@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import random
@@ -20,9 +19,11 @@ from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import cannot_write, read_json
 from ealign_plugin.micronews.draw import draw_photo
 from ealign_plugin.micronews.world import Scene, make_samples
 from ealign_plugin.news import SCHEMA_VERSION, SPLITS, NewsSample
+from ealign_plugin.validation import unknown
 
 RECIPE = 1
 """Number of this recipe; raise it when the same options would give other bytes."""
@@ -73,7 +74,7 @@ def make_micronews(
         part = scaffold / folder.name  # not the scaffold itself: only its owner may enter that
         part.mkdir()
     except OSError as error:
-        raise UserError(f"{folder}: it cannot be written ({error.strerror}); choose another folder") from None
+        raise cannot_write(folder, error) from None
     try:
         processes = processes or min(4, os.cpu_count() or 1)
         with tqdm(total=total, desc="MicroNews", unit="photo", disable=not progress) as bar:
@@ -95,7 +96,7 @@ def make_micronews(
 def _check_options(articles: Mapping[str, int], size: int) -> None:
     for split, count in articles.items():
         if split not in SPLITS:
-            raise UserError(f"world.articles: unknown split {split!r}; choose from {', '.join(SPLITS)}")
+            raise UserError(unknown("world.articles", split, SPLITS, "split", list_all=True))
         if type(count) is not int or count < 0:
             raise UserError(f"world.articles.{split}: a number of articles was expected, found {count!r}")
     if type(size) is not int or size < 1:
@@ -108,19 +109,15 @@ def existing(folder: Path, options: Mapping[str, object], ner: Mapping[str, str]
     Raises:
         UserError: the folder holds something that is not MicroNews', so it must not be replaced.
     """
+    advice = f"{folder} exists and is no finished MicroNews: remove it or choose another folder"
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return None
-        record = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        record = read_json(folder / INDEX_NAME, advice=advice)
         foreign = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
-    except (OSError, ValueError, RecursionError) as error:
-        cause = error.strerror if isinstance(error, OSError) else error
-        raise UserError(
-            f"{folder}: it exists and is no finished MicroNews ({INDEX_NAME}: {cause}); "
-            "remove it or choose another folder"
-        ) from None
-    source = record.get("source") if isinstance(record, dict) else None
-    if source != "micronews":
+    except OSError as error:
+        raise UserError(f"{folder}: it cannot be read ({error.strerror or error}); {advice}") from None
+    if (source := record.get("source")) != "micronews":
         raise UserError(f"{folder}: it holds shards of {source!r}, not of MicroNews; choose another folder")
     wanted = {"schema": SCHEMA_VERSION, "options": options, "ner": ner}
     if all(record.get(field) == value for field, value in wanted.items()):
@@ -142,9 +139,7 @@ def _replace(folder: Path, new: Path, old: Path) -> None:
             os.replace(folder, old)
         os.replace(new, folder)
     except OSError as error:
-        raise UserError(
-            f"{folder}: it cannot be replaced ({error.strerror}); choose another folder"
-        ) from None
+        raise cannot_write(folder, error) from None
 
 
 def _annotated(

@@ -17,17 +17,27 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.validation import expected_one_of, is_number
+from ealign_plugin.validation import Number, check_keys, unknown
+
+if TYPE_CHECKING:
+    from ealign_plugin.models.base import NewsModel
 
 LLAMA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 T5_TARGETS = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
+
+
+LORA_RANGES = {
+    "r": Number(least=1, whole=True),
+    "alpha": Number(above=0),
+    "dropout": Number(least=0, below=1),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +66,7 @@ def lora_options(config: Mapping[str, Any] | None) -> LoraOptions:
     if config is not None and not isinstance(config, Mapping):
         raise UserError(f"model.lora: {config!r} found; options expected, such as {{r: 16, alpha: 16}}")
     values = dict(config or {})
-    known = [item.name for item in fields(LoraOptions)]
-    for name in values:
-        if name not in known:
-            raise UserError(f"model.lora: unknown option {name!r} found; {expected_one_of(name, known)}")
+    check_keys("model.lora", values, [item.name for item in fields(LoraOptions)], "option")
     targets = values.get("targets")
     if targets is not None:
         named = isinstance(targets, Sequence) and not isinstance(targets, str) and len(targets) > 0
@@ -70,12 +77,8 @@ def lora_options(config: Mapping[str, Any] | None) -> LoraOptions:
             )
         values["targets"] = tuple(dict.fromkeys(targets))
     options = LoraOptions(**values)
-    if type(options.r) is not int or options.r < 1:
-        raise UserError(f"model.lora.r: {options.r!r} found; a whole number of at least 1 expected")
-    if not is_number(options.alpha) or options.alpha <= 0:
-        raise UserError(f"model.lora.alpha: {options.alpha!r} found; a number above 0 expected")
-    if not is_number(options.dropout) or not 0 <= options.dropout < 1:
-        raise UserError(f"model.lora.dropout: {options.dropout!r} found; at least 0 and below 1 expected")
+    for name, numbers in LORA_RANGES.items():
+        numbers.check(f"model.lora.{name}", getattr(options, name))
     return options
 
 
@@ -106,9 +109,9 @@ def put_lora_in(language_model: nn.Module, options: LoraOptions) -> None:
             parameter.data = parameter.data.float()
 
 
-def with_targets(model: nn.Module, lora: LoraOptions) -> LoraOptions:
+def with_targets(model: NewsModel, lora: LoraOptions) -> LoraOptions:
     """The options with their targets, each of which names a linear layer of the language model."""
-    language_model: Any = model.language_model
+    language_model = model.language_model
     linear = {
         name.rpartition(".")[2]: None
         for name, module in language_model.named_modules()
@@ -118,10 +121,8 @@ def with_targets(model: nn.Module, lora: LoraOptions) -> LoraOptions:
     targets = lora.targets or (T5_TARGETS if kind == "t5" else LLAMA_TARGETS)
     for target in targets:
         if target not in linear:
-            raise UserError(
-                f"model.lora.targets: {target!r} found, which names no linear layer of the language model "
-                f"({type(language_model).__name__}); {expected_one_of(target, list(linear))}"
-            )
+            layer = f"linear layer of the language model ({type(language_model).__name__})"
+            raise UserError(unknown("model.lora.targets", target, linear, layer, list_all=True))
     return LoraOptions(targets=targets, r=lora.r, alpha=lora.alpha, dropout=lora.dropout)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +36,8 @@ def _to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn
     return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
 
 
-register_module_parameter_registration_hook(_to_meta)
+# By torch's annotation a hook returns nothing; by its documentation, the parameter to take instead.
+register_module_parameter_registration_hook(cast("Callable[..., None]", _to_meta))
 
 
 @contextmanager

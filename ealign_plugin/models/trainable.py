@@ -20,12 +20,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models.lora import LoraOptions, is_lora, put_lora_in, with_targets
-from ealign_plugin.validation import expected_one_of
+from ealign_plugin.validation import unknown
+
+if TYPE_CHECKING:
+    from ealign_plugin.models.base import NewsModel
 
 RECIPES = {
     "connector": ("connector",),
@@ -60,10 +64,9 @@ def parse_trainable(trainable: str) -> tuple[str, ...]:
     named = [name.strip() for name in str(trainable).split("+")]
     for name in named:
         if name not in PARTS:
-            raise UserError(
-                f"model.trainable: {trainable!r} found; {expected_one_of(name, [*RECIPES, *PARTS])}; "
-                'join parts by "+"'
-            )
+            where = f"model.trainable: {trainable!r} found" if name != trainable else "model.trainable"
+            problem = unknown(where, name, [*RECIPES, *PARTS], "part", list_all=True)
+            raise UserError(f'{problem}; join parts by "+"')
     if {"llm", "lora"} <= {*named}:
         raise UserError(
             f"model.trainable: {trainable!r} found; llm or lora expected, not both: LoRA stands for the "
@@ -72,7 +75,7 @@ def parse_trainable(trainable: str) -> tuple[str, ...]:
     return tuple(part for part in PARTS if part in named)
 
 
-def set_trainable(model: nn.Module, trainable: str, lora: LoraOptions | None = None) -> Trained:
+def set_trainable(model: NewsModel, trainable: str, lora: LoraOptions | None = None) -> Trained:
     """Freeze everything but these parts; call it once, after the weights are in and before the optimiser.
 
     A frozen image encoder is put into eval mode and stays there whatever ``model.train()`` says, as in LAVIS
@@ -80,7 +83,7 @@ def set_trainable(model: nn.Module, trainable: str, lora: LoraOptions | None = N
     float32 also over half-precision weights.
 
     Args:
-        model: A model with ``PARTS``: part → names of its submodules and parameters.
+        model: Its ``PARTS`` name the submodules and parameters of each part.
         trainable: See the table at the top of this file.
         lora: Used where ``lora`` is trained; None: the defaults.
 

@@ -36,7 +36,7 @@ from ealign_plugin.errors import UserError
 from ealign_plugin.host.environment import code_revision
 from ealign_plugin.host.registration import registered
 from ealign_plugin.training.checkpoints.manifest import FOLDER
-from ealign_plugin.training.checkpoints.store import CheckpointStore, weights_of
+from ealign_plugin.training.checkpoints.store import CheckpointStore, find_weights
 from ealign_plugin.training.checkpoints.tensors import load_weights
 from ealign_plugin.training.loaders import (
     count_tokens_of_contexts,
@@ -70,7 +70,7 @@ class EalignRunner(RunnerIter):
         precision: Of its forward passes.
     """
 
-    GOES_ON = True  # in the folder of an interrupted run (see `ealign_plugin.host.run_folder`)
+    RESUMES_IN_FOLDER = True  # of an interrupted run; see `ealign_plugin.host.run_folder`
     RUN_DEFAULTS = option_defaults(TrainingOptions)
     RUN_KEYS = option_help(TrainingOptions)
     RUN_RANGES = option_ranges(TrainingOptions)
@@ -211,7 +211,7 @@ class EalignRunner(RunnerIter):
             if not self.evaluate_only:
                 self._train()
             elif self.resume_ckpt_path:
-                load_weights(weights_of(self.resume_ckpt_path), self.unwrap_dist_model(self.model))
+                load_weights(find_weights(self.resume_ckpt_path), self.unwrap_dist_model(self.model))
             self.evaluate(cur_epoch=self.state.best_iters or self.max_iters, skip_reload=True)
             self.log.write_metrics(
                 best_iters=self.state.best_iters,

@@ -10,7 +10,9 @@ from torch import nn
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models.trainable import part_of
-from ealign_plugin.validation import expected_one_of, is_number
+from ealign_plugin.validation import Number, unknown
+
+LEARNING_RATES = Number(above=0)
 
 
 def build_optimizer(
@@ -64,11 +66,11 @@ def parameter_groups(
     parts = list(dict.fromkeys(part for part, _ in grouped))
     rates = {"run.init_lr": lr, **{f"run.lrs.{part}": rate for part, rate in (lrs or {}).items()}}
     for key, rate in rates.items():
-        if not is_number(rate) or not rate > 0:
-            raise UserError(f"{key}: {rate!r} found; a learning rate above 0 expected")
+        LEARNING_RATES.check(key, rate)
     for part in lrs or {}:
         if part not in parts:
-            raise UserError(f"run.lrs: {part!r} found, which is not trained; {expected_one_of(part, parts)}")
+            problem = unknown("run.lrs", part, parts, "part", list_all=True)
+            raise UserError(f"{problem}; only trained parts have a rate, see model.trainable")
     return [
         {
             "params": parameters,

@@ -13,6 +13,9 @@ from lavis.tasks.base_task import BaseTask
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.config import load_config
 from ealign_plugin.host.config_checks import key_problems
+from ealign_plugin.models import Llava
+from ealign_plugin.registered.models import join
+from ealign_plugin.registry import Registry
 
 MODEL_YAML = (
     "model: {arch: tiny_model, width: 4, rate: 0.5, name: x, on: true, extra: {}, nested: {sizes: [1, 2]}}"
@@ -152,6 +155,33 @@ def test_a_mistake_is_one_line(write, change, message):
 )
 def test_what_is_allowed(write, change):
     load_config(write(**change))
+
+
+@pytest.fixture
+def sparse_family(monkeypatch, tmp_path):
+    """A family of another package whose default YAML names few of the keys that the family reads."""
+    monkeypatch.setitem(registry.mapping, "model_name_mapping", dict(registry.mapping["model_name_mapping"]))
+    (tmp_path / "sparse.yaml").write_text("model: {arch: sparse, model_type: micro, tokenizer: micro}")
+
+    class Sparse(Llava):
+        PRETRAINED_MODEL_CONFIG_DICT = {"micro": str(tmp_path / "sparse.yaml")}
+        OPTIONS = (*Llava.OPTIONS, "patience")
+
+    families = Registry("model family")
+    families.subscribe(join)
+    families.register("sparse", Sparse)
+    return "sparse"
+
+
+def test_keys_that_a_family_reads_need_not_stand_in_its_yaml(write, sparse_family):
+    read = {"batching": "packed", "patience": 3, "vision_config": {"image_size": 64}}
+    cfg = load_config(write(model={"arch": sparse_family, **read}))
+    assert {key: cfg.model_cfg[key] for key in read} == read
+
+
+def test_other_keys_of_a_family_are_unknown(write, sparse_family):
+    with pytest.raises(UserError, match="model.patiense: unknown key 'patiense'; did you mean 'patience'"):
+        load_config(write(model={"arch": sparse_family, "patiense": 3}))
 
 
 def test_all_problems_come_at_once(write):

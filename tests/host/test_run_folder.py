@@ -31,7 +31,7 @@ def test_an_absolute_output_dir_is_taken_as_it_is(tmp_path):
 def test_an_output_dir_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "output").write_text("a file stands in the way")
     with pytest.raises(
-        UserError, match=r"run.output_dir: .*output: cannot make or write .*; set run.output_dir to"
+        UserError, match=r"run.output_dir: .*/output/task: it cannot be written \(.*\); set run.output_dir to"
     ):
         make_run_folder(str(tmp_path / "output"), "task", NOON)
 

@@ -137,8 +137,8 @@ def test_a_stream_of_bad_pairs_only(captioner):
 def test_wrong_arguments_are_told_before_the_first_pair(captioner, photos):
     assert "batch_size 0" in message_of(captioner.stream, [], batch_size=0)
     assert "on_error 'ignore'" in message_of(captioner.stream, [], on_error="ignore")
-    assert "'refind' is unknown" in message_of(captioner.stream, [], "refind")
-    assert "'refind' is unknown" in message_of(captioner, photos[0], "A.", context="refind")
+    assert "unknown context strategy 'refind'" in message_of(captioner.stream, [], "refind")
+    assert "unknown context strategy 'refind'" in message_of(captioner, photos[0], "A.", context="refind")
     assert "reads the reference caption" in message_of(captioner, photos[0], "A.", context="oracle")
 
 

@@ -13,7 +13,7 @@ from tests.inference.factories import evaluator
     [
         ({"caption_loss": ["refined"]}, "run.caption_loss: 'refined' needs pass 1"),
         ({"valid_contexts": []}, "run.valid_contexts: at least one"),
-        ({"contexts": ["haed"]}, "context strategy 'haed' is unknown"),
+        ({"contexts": ["haed"]}, "unknown context strategy 'haed'"),
         ({"contexts": []}, "run.contexts: at least one"),
         ({"protocol": "coco"}, "coco"),
         ({"context_words": 0}, "run.context_words: at least 1 was expected, found 0"),

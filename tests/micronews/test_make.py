@@ -170,7 +170,7 @@ def test_a_linked_folder_stays_a_link(copy, tmp_path):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="no finished MicroNews .* choose another"):
+    with pytest.raises(UserError, match="is no finished MicroNews: .* choose another"):
         make_micronews(tmp_path, **WORLD)
     assert content(tmp_path).keys() == {"thesis.tex"}
 
@@ -227,7 +227,10 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path, place):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"articles": {"tset": 3}}, "unknown split 'tset'; choose from train, val, test"),
+        (
+            {"articles": {"tset": 3}},
+            "unknown split 'tset'; did you mean 'test'. Expected one of test, train, val",
+        ),
         ({"articles": {"train": -1}}, "world.articles.train: a number of articles was expected, found -1"),
         ({"articles": {"train": "3"}}, "a number of articles was expected, found '3'"),
         ({"size": 0}, "world.size: a number of pixels was expected, found 0"),

@@ -35,7 +35,8 @@ def test_a_section_that_is_whole_needs_no_type():
     [
         (
             {"arch": "ealign_lava"},
-            "model.arch: unknown model family 'ealign_lava'; did you mean 'ealign_llava'?",
+            "model.arch: unknown model family 'ealign_lava'; did you mean 'ealign_llava'? Expected one of "
+            "ealign_instructblip, ealign_llava",
         ),
         ({}, "model.arch: unknown model family 'None'; expected one of ealign_instructblip, ealign_llava"),
         (

@@ -161,16 +161,16 @@ def test_the_defaults_are_those_of_later_work():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"rank": 4}, "model.lora: unknown option 'rank' found; one of targets, r, alpha, dropout expected"),
-        ({"dropuot": 0}, "did you mean dropout?"),
-        ({"r": 0}, "model.lora.r: 0 found; a whole number of at least 1 expected"),
-        ({"r": 2.0}, "model.lora.r: 2.0 found"),
-        ({"r": True}, "model.lora.r: True found"),
-        ({"alpha": 0}, "model.lora.alpha: 0 found; a number above 0 expected"),
-        ({"alpha": "16"}, "model.lora.alpha: '16' found"),
-        ({"alpha": float("nan")}, "model.lora.alpha: nan found"),
-        ({"dropout": 1}, "model.lora.dropout: 1 found; at least 0 and below 1 expected"),
-        ({"dropout": None}, "model.lora.dropout: None found"),
+        ({"rank": 4}, "model.lora: unknown option 'rank'; expected one of alpha, dropout, r, targets"),
+        ({"dropuot": 0}, "did you mean 'dropout'?"),
+        ({"r": 0}, "model.lora.r: found 0, expected at least 1"),
+        ({"r": 2.0}, "model.lora.r: found 2.0, expected a whole number of at least 1"),
+        ({"r": True}, "model.lora.r: found True, expected a whole number of at least 1"),
+        ({"alpha": 0}, "model.lora.alpha: found 0, expected above 0"),
+        ({"alpha": "16"}, "model.lora.alpha: found '16', expected a number above 0"),
+        ({"alpha": float("nan")}, "model.lora.alpha: found nan"),
+        ({"dropout": 1}, "model.lora.dropout: found 1, expected at least 0 and below 1"),
+        ({"dropout": None}, "model.lora.dropout: found None"),
         ({"targets": "q_proj"}, "model.lora.targets: 'q_proj' found; a list of names of linear layers"),
         ({"targets": []}, "model.lora.targets: [] found"),
         ({"targets": 3}, "model.lora.targets: 3 found"),
@@ -182,15 +182,21 @@ def test_options_out_of_range(config, message):
     assert message in message_of(lora_options, config)
 
 
+@pytest.mark.parametrize("number", [8, 8.0])
+def test_an_integer_is_a_number_too(number):
+    assert lora_options({"alpha": number, "dropout": 0}) == LoraOptions(alpha=8, dropout=0)
+
+
 def test_a_target_that_names_no_layer(new_model):
     pytest.importorskip("peft")
     model = new_model()
     message = message_of(set_trainable, model, "lora", LoraOptions(targets=("q_proj", "qproj")))
     assert message.startswith(
-        "model.lora.targets: 'qproj' found, which names no linear layer of the language model "
-        "(LlamaForCausalLM); one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head "
-        "expected; did you mean "
+        "model.lora.targets: unknown linear layer of the language model (LlamaForCausalLM) 'qproj'; did you "
+        "mean "
     )
+    layers = "down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+    assert message.endswith(f"? Expected one of {layers}")
     assert not any(".lora_" in name for name in model.state_dict())
     assert len(trainable_names(model)) == len(list(model.parameters()))
 

@@ -103,13 +103,16 @@ def test_parts_are_named_in_any_order(text, parts):
 @pytest.mark.parametrize(
     ("trainable", "message"),
     [
-        ("conector", "model.trainable: 'conector' found; one of connector, connector+llm, lora, all, "),
-        ("conector", "did you mean connector?"),
-        ("vision+llms", "did you mean llm?"),
+        (
+            "conector",
+            "model.trainable: unknown part 'conector'; did you mean 'connector'? Expected one",
+        ),
+        ("conector", "Expected one of all, connector, connector+llm, llm, lora, vision; join parts by"),
+        ("vision+llms", "model.trainable: 'vision+llms' found: unknown part 'llms'; did you mean 'llm'?"),
         ("llm+lora", "model.trainable: 'llm+lora' found; llm or lora expected, not both"),
-        ("", "model.trainable: '' found; one of"),
-        (None, "model.trainable: None found; one of"),
-        (["llm"], "model.trainable: ['llm'] found; one of"),
+        ("", "model.trainable: unknown part ''; expected one of"),
+        (None, "model.trainable: None found: unknown part 'None'; expected one of"),
+        (["llm"], "model.trainable: ['llm'] found: unknown part"),
     ],
 )
 def test_parts_that_there_are_not(new_model, trainable, message):

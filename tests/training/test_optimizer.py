@@ -111,13 +111,14 @@ def test_a_model_without_parts_is_one_part():
 @pytest.mark.parametrize(
     ("lr", "lrs", "message"),
     [
-        (0, {}, "run.init_lr: 0 found; a learning rate above 0 expected"),
-        (float("nan"), {}, "run.init_lr: nan found"),
-        (float("inf"), {}, "run.init_lr: inf found"),
-        (1e-3, {"connector": -1.0}, "run.lrs.connector: -1.0 found"),
-        (1e-3, {"connector": "1e-3"}, "run.lrs.connector: '1e-3' found"),
-        (1e-3, {"llm": 1e-5}, "run.lrs: 'llm' found, which is not trained; one of connector expected"),
-        (1e-3, {"conector": 1e-5}, "did you mean connector?"),
+        (0, {}, "run.init_lr: found 0, expected above 0"),
+        (float("nan"), {}, "run.init_lr: found nan"),
+        (float("inf"), {}, "run.init_lr: found inf"),
+        (1e-3, {"connector": -1.0}, "run.lrs.connector: found -1.0"),
+        (1e-3, {"connector": "1e-3"}, "run.lrs.connector: found '1e-3', expected a number above 0"),
+        (1e-3, {"llm": 1e-5}, "run.lrs: unknown part 'llm'; expected one of connector; only trained"),
+        (1e-3, {"llm": 1e-5}, "only trained parts have a rate, see model.trainable"),
+        (1e-3, {"conector": 1e-5}, "did you mean 'connector'?"),
     ],
 )
 def test_rates_that_cannot_be(new_model, lr, lrs, message):

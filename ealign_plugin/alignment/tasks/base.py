@@ -34,7 +34,15 @@ from ealign_plugin.alignment.selection import noisy_oracle
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 from ealign_plugin.registry import Registry
-from ealign_plugin.validation import is_number_between
+from ealign_plugin.validation import Number, unknown
+
+SHARES = Number(least=0)
+PROBABILITIES = Number(least=0, most=1)
+OPTION_RANGES = {
+    "positives": Number(least=1, whole=True),
+    **dict.fromkeys(("caption_positive", "any_negative", "miss", "extra"), PROBABILITIES),
+}
+"""Option of `TaskOptions` → its range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,8 @@ class TaskOptions:
     def __post_init__(self) -> None:
         check_shares("recipe.contexts", self.contexts, CONTEXTS)
         check_shares("recipe.entity_contexts", self.entity_contexts, CONTEXTS)
-        if not isinstance(self.positives, int) or not is_number_between(self.positives, 1):
-            raise UserError(
-                f"recipe.positives: a whole number of at least 1 was expected, found {self.positives!r}"
-            )
-        for name in ("caption_positive", "any_negative", "miss", "extra"):
-            value = getattr(self, name)
-            if not is_number_between(value, 0, 1):
-                raise UserError(f"recipe.{name}: a number from 0 to 1 was expected, found {value!r}")
+        for name, numbers in OPTION_RANGES.items():
+            numbers.check(f"recipe.{name}", getattr(self, name))
 
 
 def check_shares(where: str, shares: object, known: Registry[Any]) -> None:
@@ -104,11 +106,11 @@ def check_shares(where: str, shares: object, known: Registry[Any]) -> None:
     Raises:
         UserError: a share that is no number of 0 or more, an unknown name, or no share above 0.
     """
-    if not isinstance(shares, Mapping) or not all(is_number_between(v, 0) for v in shares.values()):
+    if not isinstance(shares, Mapping) or not all(map(SHARES.accepts, shares.values())):
         raise UserError(f"{where}: names with shares of 0 or more were expected, found {shares!r}")
     for key in shares:
         if key not in known:
-            raise UserError(f"{where}: {key!r} is unknown; choose from {', '.join(known)}")
+            raise UserError(unknown(where, key, known, known.what, list_all=True))
     if not any(shares.values()):
         raise UserError(f"{where}: a share above 0 was expected, found {shares!r}")
 

@@ -132,11 +132,11 @@ def size_problems(model: NewsModel, sets: Sequence[DataSet]) -> list[str]:
     ]
 
 
-def visits(mixer: TaskMixer, batches: int) -> int:
-    """About how many samples the stream visits for so many batches, where each can give every task.
+def samples_read(mixer: TaskMixer, batches: int) -> int:
+    """About how many samples the stream reads for so many batches, where each can give every task.
 
-    Of each phase the first hundred batches are counted. A visit gives a caption, a list of names and the
-    sentences of one visit, as far as the batch still lacks them.
+    Of each phase the first hundred batches are counted. Each time that a sample is read it gives a caption,
+    a list of names and the sentences that come together, as far as the batch still lacks them.
     """
     bounds = sorted({0, batches, *(phase["until"] for phase in mixer.phases if phase["until"] < batches)})
     total = 0.0

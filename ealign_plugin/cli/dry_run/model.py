@@ -15,7 +15,7 @@ from ealign_plugin.models.base import NewsModel
 from ealign_plugin.models.meta import build_on_meta, set_up_on_meta
 from ealign_plugin.models.section import plain
 from ealign_plugin.models.weights.check import check_checkpoint, checkpoints, origin_of
-from ealign_plugin.training.checkpoints.store import weights_of
+from ealign_plugin.training.checkpoints.store import find_weights
 from ealign_plugin.training.optimizer import parameter_groups
 
 
@@ -39,7 +39,7 @@ def check_model(cfg: DictConfig, run: Mapping[str, Any], problems: list[str]) ->
         for key, path in checkpoints(section, run):
             with collected(problems):
                 resumed = key == "run.resume_ckpt_path" and Path(path).exists()
-                check_checkpoint(model, key, path, weights_of(path) if resumed else Path(path))
+                check_checkpoint(model, key, path, find_weights(path) if resumed else Path(path))
                 origin += f"; then {path}"
         if not run["evaluate"]:
             with collected(problems):

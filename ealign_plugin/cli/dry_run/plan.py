@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ealign_plugin.cli.dry_run.data import DataSet, visits
+from ealign_plugin.cli.dry_run.data import DataSet, samples_read
 from ealign_plugin.cli.dry_run.table import Rows, count_in_words, format_bytes, in_millions
 from ealign_plugin.data.streams.batches import check_weights
 from ealign_plugin.host.run import counts_steps
@@ -63,9 +63,11 @@ def training_rows(run: Mapping[str, Any], sets: Sequence[DataSet], processes: in
             continue
         batches = steps * accumulated * shares[name] / sum(shares.values())
         mixer = one.builder.mixer
-        looks = processes * visits(mixer, round(batches * batch / mixer.batch_size))
+        read = processes * samples_read(mixer, round(batches * batch / mixer.batch_size))
         photos = one.samples["train"]
-        rows.append(("", f"{name}: about {looks:,} visits, {looks / photos:.1f} epochs of {photos:,} photos"))
+        rows.append(
+            ("", f"{name}: about {read:,} samples read, {read / photos:.1f} epochs of {photos:,} photos")
+        )
     return [*rows, rate]
 
 

@@ -31,7 +31,7 @@ from ealign_plugin.data.shards.index import INDEX_NAME, ShardIndex
 from ealign_plugin.data.shards.write import write_index
 from ealign_plugin.entities import load_ner
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import PART, as_path, atomic_write
+from ealign_plugin.files import PART, as_path, atomic_write, cannot_write, read_json
 from ealign_plugin.news import SCHEMA_VERSION, SPLITS
 
 SKIPPED_NAME = "skipped.jsonl"
@@ -194,7 +194,7 @@ def _begin(out: UPath, job: Job, ner: dict[str, str]) -> ShardIndex | None:
     """
     wanted = {"schema": SCHEMA_VERSION, "source": job.source, "ner": ner, "options": _options(job)}
     try:
-        index, begun = _read_json(out / INDEX_NAME), _read_json(out / PROGRESS / "options.json")
+        index, begun = _read_if_there(out / INDEX_NAME), _read_if_there(out / PROGRESS / "options.json")
         nothing_done = index is None and not any(out.glob("*.tar"))
         for name, record in ((INDEX_NAME, index), (PROGRESS, begun)):
             if record is not None and not nothing_done and (other := _difference(record, wanted)):
@@ -212,7 +212,7 @@ def _begin(out: UPath, job: Job, ner: dict[str, str]) -> ShardIndex | None:
         for left in [*out.glob(f".*{PART}"), *(out / PROGRESS).glob(f".*{PART}")]:
             left.unlink()  # of a process that was killed
     except OSError as error:
-        raise UserError(f"{out}: it cannot be written ({error.strerror}); choose another folder") from None
+        raise cannot_write(out, error) from None
     return None
 
 
@@ -223,10 +223,8 @@ def _options(job: Job) -> dict[str, Any]:
     return options
 
 
-def _difference(record: Any, wanted: dict[str, Any]) -> str:
+def _difference(record: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Which value differs, in words; empty where all are equal."""
-    if not isinstance(record, dict):
-        return "what is no JSON object"
     for field, value in wanted.items():
         found = record.get(field)
         if isinstance(value, dict) and isinstance(found, dict):
@@ -238,15 +236,8 @@ def _difference(record: Any, wanted: dict[str, Any]) -> str:
     return ""
 
 
-def _read_json(path: UPath) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: it is no JSON ({error}); remove its folder or choose another --out"
-        ) from None
+def _read_if_there(path: UPath) -> dict[str, Any] | None:
+    return read_json(path, advice="remove its folder or choose another --out") if path.is_file() else None
 
 
 def _made_before(out: UPath, part: Part) -> Result | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from upath import UPath
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import as_path
+from ealign_plugin.files import as_path, read_json
 from ealign_plugin.news import SCHEMA_VERSION
 
 INDEX_NAME = "index.json"
@@ -50,22 +49,19 @@ class ShardIndex:
         """Read ``index.json`` and look whether the shards it names are there.
 
         Raises:
-            UserError: no such folder or index, another schema version, a missing or foreign shard.
+            UserError: no such folder or index, an index that is no JSON object or has another schema version,
+                a missing or foreign shard.
         """
         folder = as_path(folder) if isinstance(folder, str) else folder
         path = folder / INDEX_NAME
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of shards; make it first or correct the path")
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.is_file():
             raise UserError(
                 f"{folder}: no {INDEX_NAME} in it; the shards were not finished or it is another folder"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: it cannot be read as JSON ({error}); make the shards again") from None
-        version = record.get("schema") if isinstance(record, dict) else None
-        if version != SCHEMA_VERSION:
+            )
+        record = read_json(path, advice="make the shards again")
+        if (version := record.get("schema")) != SCHEMA_VERSION:
             raise UserError(
                 f"{path}: schema version {version!r} found, {SCHEMA_VERSION} expected; "
                 "make the shards again with this version of ealign-plugin"

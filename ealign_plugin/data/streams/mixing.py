@@ -19,7 +19,9 @@ from ealign_plugin.data.streams.order import this_worker
 from ealign_plugin.data.streams.position import ConsumerState
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
-from ealign_plugin.validation import is_number_between
+from ealign_plugin.validation import Number
+
+BUDGETS = Number(least=1, whole=True, allow_none=True)
 
 
 @dataclass
@@ -67,9 +69,7 @@ class TaskMixer:
                 )
             self._recipes.append((until, self.recipe.changed(change)))
         for name in ("context_words", "context_tokens"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or not is_number_between(value, 1)):
-                raise UserError(f"run.{name}: a whole number of at least 1 was expected, found {value!r}")
+            BUDGETS.check(f"run.{name}", getattr(self, name))
         named = set(BUILT_IN_TASKS)
         for _, recipe in [*self._recipes, (0, self.recipe)]:
             _check_batch(recipe, self.batch_size)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ealign_plugin.models.attention.interface import LayerKeys, can_share, no_mask
+from ealign_plugin.models.attention.interface import LayerKeys, can_share, layer_number, no_mask
 from ealign_plugin.models.attention.rows import attend_rows
 
 KEPT_BACK = 2
@@ -88,12 +88,12 @@ class SharedPrompts:
     def read(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attention within each prompt of a row of all, end to end; the keys and values are kept."""
         keys, values = (tensor[0][:, self.places].transpose(0, 1) for tensor in (key, value))
-        self.kept[module.layer_idx] = keys, values
+        self.kept[layer_number(module)] = keys, values
         return attend_rows(query, key, value, self.lengths, self.starts, scaling=scaling)
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Of the new tokens [B × n, H, L, d] of n beams an image; keys and values of what they wrote."""
-        shared_keys, shared_values = self.kept[module.layer_idx]
+        shared_keys, shared_values = self.kept[layer_number(module)]
         size, pairs, length, width = shared_keys.shape
         rows, heads, new, _ = query.shape
         beams, stacked = rows // size, heads // pairs * new  # heads that share keys, below each other

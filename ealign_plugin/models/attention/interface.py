@@ -26,7 +26,7 @@ import copy
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -94,6 +94,11 @@ def attention_layers(decoder: nn.Module) -> list[Any]:
         if hasattr(module, "config")
         and not any(hasattr(inner, "layer_idx") for inner in module.modules() if inner is not module)
     ]
+
+
+def layer_number(module: nn.Module) -> int:
+    """Which layer of the decoder this attention belongs to; transformers counts from 0."""
+    return cast(int, module.layer_idx)  # torch cannot know the type of what a subclass adds
 
 
 def eager_attention(layer: nn.Module) -> Callable[..., Any] | None:

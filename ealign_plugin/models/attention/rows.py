@@ -89,7 +89,8 @@ def torch_kernel() -> Kernel | None:
         return None  # older ones say is_causal, and scale by 1 / √d only
 
     def run(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int, scaling: float) -> Tensor:
-        return varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0))
+        output = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0))
+        return output if isinstance(output, Tensor) else output[0]  # a tuple where more is asked for
 
     return run
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ealign_plugin.models.attention.interface import LayerKeys, no_mask
+from ealign_plugin.models.attention.interface import LayerKeys, layer_number, no_mask
 from ealign_plugin.models.attention.packed import bins
 from ealign_plugin.models.batching import by_length
 
@@ -187,12 +187,12 @@ class _Branches:
         if self.first:
             q, k, v = (tensor[:, :, : self.prefix] for tensor in (query, key, value))
             if self.keep:
-                self.kept[module.layer_idx] = k.clone(), v.clone()
+                self.kept[layer_number(module)] = k.clone(), v.clone()
             k, v = (tensor.repeat_interleave(heads // pairs, dim=1) for tensor in (k, v))
             seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
             output[: self.prefix] = seen[0].transpose(0, 1)
         else:
-            shared = self.kept[module.layer_idx]
+            shared = self.kept[layer_number(module)]
             key, value = (torch.cat(pair, dim=2) for pair in zip(shared, (key, value), strict=True))
         query, key, value = query[0], key[0], value[0]
         for places, keys, mask, real in self.groups:

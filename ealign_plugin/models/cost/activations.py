@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ealign_plugin.models.cost.flops import attention_width
 from ealign_plugin.models.cost.shapes import Reading, parameters
+
+if TYPE_CHECKING:
+    from ealign_plugin.models.base import NewsModel
 
 # Activations
 
 
 def activations(
-    model: Any, reading: Reading, *, size: int, gradient_checkpointing: bool = False, eager: bool = False
+    model: NewsModel,
+    reading: Reading,
+    *,
+    size: int,
+    gradient_checkpointing: bool = False,
+    eager: bool = False,
 ) -> int:
     """Bytes that one example's forward pass keeps for the backward pass.
 

@@ -120,7 +120,7 @@ def estimate_config(
 
 
 def estimate(
-    model: nn.Module,
+    model: NewsModel,
     reading: Reading,
     *,
     batch: int,
@@ -134,7 +134,7 @@ def estimate(
     """Everything at once.
 
     Args:
-        model: With ``PARTS`` and ``config``; what is trained requires gradients. See `on_meta`.
+        model: What is trained requires gradients. See `on_meta`.
         reading: Of an example; the longest for the most memory.
         batch: Examples on each GPU.
         amp: Training runs under autocast in half precision.
@@ -169,7 +169,7 @@ def estimate(
     )
 
 
-def _linear_weights(model: Any) -> list[torch.Tensor]:
+def _linear_weights(model: NewsModel) -> list[torch.Tensor]:
     """Of the language model, without its head and LoRA: what `quantize_language_model` holds in 4 bits."""
     head = model.language_model.get_output_embeddings()
     return [

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ealign_plugin.models.cost.shapes import Reading, parameters
 from ealign_plugin.models.trainable import part_of
 
+if TYPE_CHECKING:
+    from ealign_plugin.models.base import NewsModel
+
 # FLOPs
 
 
-def flops(model: Any, reading: Reading, *, gradient_checkpointing: bool = False) -> dict[str, int]:
+def flops(model: NewsModel, reading: Reading, *, gradient_checkpointing: bool = False) -> dict[str, int]:
     """FLOPs of one example: ``forward``, ``backward``, and ``recomputed`` by gradient checkpointing."""
     forward = backward = recomputed = 0
     _, trained = parameters(model)

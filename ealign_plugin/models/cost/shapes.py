@@ -82,7 +82,7 @@ def on_meta(
     Raises:
         UserError: see `NewsModel` and `set_trainable`.
     """
-    model: Any = build_on_meta(family, options, shape)
+    model = build_on_meta(family, options, shape)
     if not getattr(model.config.text_config, "scale_decoder_outputs", True):
         # transformers 5 ties every T5; Flan-T5's head is another than its embeddings (see `copy_weights`).
         head = model.language_model.get_output_embeddings()

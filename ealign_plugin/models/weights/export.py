@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import cannot_write
 from ealign_plugin.models.lora import lora_layers, state_without_lora, write_adapter
 from ealign_plugin.models.weights.loading import BY_TOKEN, match_names
 
@@ -82,9 +83,7 @@ def export(
             (part / name).write_bytes(content)
         os.rename(part, folder)
     except OSError as error:
-        raise UserError(
-            f"{folder}: it cannot be written ({error.strerror or error}); make room or name another folder"
-        ) from None
+        raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.files import read_json
 from ealign_plugin.models.weights.headers import Shapes
 from ealign_plugin.validation import in_one_line
 
@@ -110,19 +111,13 @@ def read_config(folder: Path, model_types: Collection[str]) -> dict[str, Any]:
         model_types: transformers' names of the models that will do, such as ``{"instructblip"}``.
 
     Raises:
-        UserError: it is missing, is no JSON, or is the config of another kind of model.
+        UserError: it is missing, is no JSON object, or is the config of another kind of model.
     """
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; expected a folder as transformers' save_pretrained writes it"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); fetch the file again") from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in model_types:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a folder as transformers' save_pretrained writes it")
+    config = read_json(path, advice="fetch the file again")
+    if (kind := config.get("model_type")) not in model_types:
         raise UserError(
             f"{path}: model_type {kind!r} found, {' or '.join(sorted(model_types))} expected; name another "
             "folder or another model.arch"

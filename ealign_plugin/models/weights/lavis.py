@@ -7,14 +7,17 @@ import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.models.weights.loading import copy_weights, match_names
+
+if TYPE_CHECKING:
+    from ealign_plugin.models.instructblip import InstructBlip
 
 # LAVIS
 
@@ -74,7 +77,7 @@ def lavis_files(section: Mapping[str, Any]) -> list[Path]:
     return files
 
 
-def load_lavis_weights_into(model: nn.Module, files: Sequence[Path]) -> bool:
+def load_lavis_weights_into(model: InstructBlip, files: Sequence[Path]) -> bool:
     """Copy InstructBLIP's weights from LAVIS's own files into a model with transformers' names.
 
     The language model is filled too where the files hold it; else it keeps what it holds. Position
@@ -82,7 +85,7 @@ def load_lavis_weights_into(model: nn.Module, files: Sequence[Path]) -> bool:
     encoder adds 1e-5 to the variance, transformers' 1e-6, as in the published conversion.
 
     Args:
-        model: With the submodules of transformers' `InstructBlipForConditionalGeneration`.
+        model: Its submodules are those of transformers' `InstructBlipForConditionalGeneration`.
         files: LAVIS's checkpoint, and ``eva_vit_g.pth`` where that leaves out the image encoder; later
             files win.
 

@@ -254,7 +254,7 @@ def find_checkpoint(path: str | Path, *, best: bool = False) -> Checkpoint:
     return run_on_first_rank(lambda: _find(path, best, None))
 
 
-def weights_of(path: str | Path) -> Path:
+def find_weights(path: str | Path) -> Path:
     """The .safetensors file that a user means: itself, or that of a checkpoint; of a run's the best.
 
     See `find_checkpoint`; but only the weights have to be whole, and each process looks by itself.

@@ -10,7 +10,7 @@ from lavis.runners import RunnerBase
 
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
-from ealign_plugin.cli.dry_run.data import visits
+from ealign_plugin.cli.dry_run.data import samples_read
 from ealign_plugin.data.shards.position import StreamPosition
 from ealign_plugin.data.shards.read import RawSample
 from ealign_plugin.data.streams.mixing import TaskMixer
@@ -29,8 +29,8 @@ def test_photos_of_several_data_sets(dry, shards):
         data=data,
     )
     assert report.code == 0, report.error
-    assert "ealign_news: about 2,400 visits, 600.0 epochs of 4 photos" in report.plan
-    assert "ealign_goodnews: about 800 visits, 400.0 epochs of 2 photos" in report.plan
+    assert "ealign_news: about 2,400 samples read, 600.0 epochs of 4 photos" in report.plan
+    assert "ealign_goodnews: about 800 samples read, 400.0 epochs of 2 photos" in report.plan
     assert "1 photos of val" in report.plan and "3 photos of test" in report.plan
 
 
@@ -42,7 +42,7 @@ def test_photos_of_several_data_sets(dry, shards):
         {"tasks": {"sentence": 5, "entity": 0.3}, "positives": 3},
     ],
 )
-def test_visits_are_those_of_the_stream(recipe):
+def test_as_many_samples_are_read_as_by_the_stream(recipe):
     mixer = TaskMixer(
         recipe=TaskMixture().changed(recipe),
         wording=Wording(),
@@ -57,7 +57,7 @@ def test_visits_are_those_of_the_stream(recipe):
 
     for _ in itertools.islice(mixer.mix(stream(), 0, 1), 90 * 32):
         pass
-    assert visits(mixer, 90) == pytest.approx(next(used), rel=0.01)
+    assert samples_read(mixer, 90) == pytest.approx(next(used), rel=0.01)
 
 
 # Data
@@ -81,8 +81,8 @@ def test_shards_that_are_missing_or_cut_off_are_told_beside_other_problems(dry, 
     assert any(
         "two/train-000001.tar" in line and "100 found" in line.replace(" bytes", "") for line in others
     )
-    assert any("'refind' is unknown" in line for line in others)
-    assert any("'capton' is unknown" in line for line in others)
+    assert any("unknown context strategy 'refind'" in line for line in others)
+    assert any("unknown alignment task 'capton'" in line for line in others)
     assert any("model.pretrained: 'nowhere': no such folder" in line for line in others)
 
 
@@ -90,7 +90,7 @@ def test_an_index_that_is_broken(dry, shards, tmp_path):
     data = {"ealign_news": shards("one", train=2, val=1, test=1)}
     (tmp_path / "one" / "index.json").write_text("{")
     report = dry(data=data)
-    assert report.code == 2 and "one/index.json: it cannot be read as JSON" in report.error
+    assert report.code == 2 and "one/index.json: it is no JSON" in report.error
 
 
 def test_a_ner_model_that_is_not_installed(dry):
@@ -130,4 +130,5 @@ def test_a_runner_that_counts_epochs_does_not_read_an_endless_stream(dry, monkey
 
 
 def test_a_rate_for_a_part_that_is_not_trained(dry):
-    assert "run.lrs: 'lora' found, which is not trained" in dry("run.lrs={lora: 0.1}").error
+    error = dry("run.lrs={lora: 0.1}").error
+    assert "run.lrs: unknown part 'lora'" in error and "only trained parts have a rate" in error

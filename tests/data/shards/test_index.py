@@ -57,10 +57,18 @@ def test_no_index(folder):
 @pytest.mark.parametrize("text", ["", "{", "\xff", "[" * 100_000])
 def test_an_index_that_is_no_json(folder, text):
     (folder / "index.json").write_text(text, encoding="latin-1")
-    assert "cannot be read as JSON" in message(folder)
+    found = message(folder)
+    assert found.startswith(f"{folder / 'index.json'}: it is no JSON (")
+    assert found.endswith("; make the shards again")
 
 
-@pytest.mark.parametrize("record", [[], {}, "text", {"schema": 0}, {"schema": SCHEMA_VERSION + 1}])
+@pytest.mark.parametrize(("text", "kind"), [("[]", "list"), ('"text"', "str")])
+def test_an_index_that_is_no_object(folder, text, kind):
+    (folder / "index.json").write_text(text)
+    assert f"a JSON object expected, {kind} found; make the shards again" in message(folder)
+
+
+@pytest.mark.parametrize("record", [{}, {"schema": 0}, {"schema": None}, {"schema": SCHEMA_VERSION + 1}])
 def test_another_schema_version(folder, record):
     (folder / "index.json").write_text(json.dumps(record))
     found = message(folder)

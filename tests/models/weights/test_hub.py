@@ -13,8 +13,8 @@ from ealign_plugin.models.weights.hub import fetch, load_tokenizer, read_config
     ("text", "message"),
     [
         (None, "no such file"),
-        ("{", "not readable as JSON"),
-        ('["model_type"]', "model_type None found"),
+        ("{", "it is no JSON"),
+        ('["model_type"]', "a JSON object expected, list found"),
         ('{"model_type": "blip-2"}', "model_type 'blip-2' found, instructblip expected"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.training.checkpoints.store import CheckpointStore, find_checkpoint, weights_of
+from ealign_plugin.training.checkpoints.store import CheckpointStore, find_checkpoint, find_weights
 from tests.training.checkpoints.saving import (
     damage_one_byte,
     save,
@@ -39,14 +39,14 @@ def run(tmp_path: Path) -> Path:
 )
 def test_everything_that_names_a_checkpoint_is_understood(run, given, iters, weights_iters):
     assert find_checkpoint(run / given).iters == iters
-    weights = weights_of(str(run / given))
+    weights = find_weights(str(run / given))
     assert weights.resolve() == run / f"checkpoints/iter_{weights_iters:06d}/weights.safetensors"
 
 
 def test_a_plain_file_of_weights_is_taken_as_it_is(tmp_path):
     path = tmp_path / "mine.safetensors"
     save_file({"w": torch.zeros(1)}, path)
-    assert weights_of(path) == path
+    assert find_weights(path) == path
     with pytest.raises(
         UserError, match="mine.safetensors': a file without manifest.json beside it; to resume"
     ):
@@ -55,14 +55,14 @@ def test_a_plain_file_of_weights_is_taken_as_it_is(tmp_path):
 
 def test_weights_are_taken_from_a_checkpoint_whose_optimizer_is_damaged(run):
     damage_one_byte(run / "checkpoints/best/optimizer.safetensors")
-    assert weights_of(run).parent.name == "iter_000001"
+    assert find_weights(run).parent.name == "iter_000001"
     with pytest.raises(UserError, match="optimizer.safetensors: its SHA-256"):
         find_checkpoint(run / "checkpoints/best")
 
 
 def test_without_a_whole_best_the_weights_of_the_newest_are_taken(run):
     damage_one_byte(run / "checkpoints/best/weights.safetensors")
-    assert weights_of(run).parent.name == "iter_000002"
+    assert find_weights(run).parent.name == "iter_000002"
 
 
 def test_what_names_no_checkpoint_is_refused(tmp_path):
@@ -71,4 +71,4 @@ def test_what_names_no_checkpoint_is_refused(tmp_path):
     ):
         find_checkpoint(tmp_path / "gone")
     with pytest.raises(UserError, match="no whole checkpoint in it"):
-        weights_of(tmp_path)
+        find_weights(tmp_path)
