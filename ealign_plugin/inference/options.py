@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS, context_strategy
+from ealign_plugin.alignment.contexts import CONTEXTS, DEFAULT_CONTEXT_WORDS
 from ealign_plugin.errors import UserError
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
@@ -96,7 +96,7 @@ class EvaluationOptions:
             if not getattr(self, name) and not may_be_empty:
                 raise UserError(f"run.{name}: at least one context strategy was expected, found none")
             for strategy in getattr(self, name):
-                found = context_strategy(strategy)
+                found = CONTEXTS.get(strategy, f"run.{name}")
                 if name == "caption_loss" and found.needs_selection:
                     raise UserError(f"run.caption_loss: {strategy!r} needs pass 1; choose another context")
         check_figure(self.agg_metric, self.chosen_metrics())
