@@ -23,7 +23,7 @@ pytest_plugins = ["tests.environments"]
 
 
 # Fixtures that start an interpreter of their own, which imports torch, transformers and LAVIS: seconds each.
-STARTS_A_PROCESS = {"run_python", "two_processes"}
+STARTS_A_PROCESS = {"run_python", "process_pair"}
 # Files whose tests run whole commands, or several processes; their parts are tested in other files too.
 RUNS_COMMANDS = {
     "cli/test_prepare_command.py",

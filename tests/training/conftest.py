@@ -19,9 +19,9 @@ Pair = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="session")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """``two_processes(function, ...)``: what it returns in each of two processes, which form a group."""
-    meeting = tmp_path_factory.mktemp("two_processes") / "meeting"
+def process_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """``process_pair(function, ...)``: what it returns in each of two processes, which form a group."""
+    meeting = tmp_path_factory.mktemp("process_pair") / "meeting"
     pools = [
         ProcessPoolExecutor(1, get_context("spawn"), initializer=meet, initargs=(rank, meeting))
         for rank in range(2)

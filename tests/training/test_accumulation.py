@@ -33,11 +33,13 @@ def gradients_of_half(kind: str, count: int, **changes: Any) -> dict[str, torch.
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("reduction", ["token", "example"])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_with_half_the_batch_each_give_the_gradients_of_one(two_processes, kind, reduction, count):
+def test_two_processes_with_half_the_batch_each_give_the_gradients_of_one(
+    process_pair, kind, reduction, count
+):
     model = build(loss_reduction=reduction)
     model(samples())["loss"].backward()
     wanted = gradients(model)
-    for found in two_processes(gradients_of_half, kind, count, loss_reduction=reduction):
+    for found in process_pair(gradients_of_half, kind, count, loss_reduction=reduction):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
@@ -102,5 +104,5 @@ def outcome(kind: str, stop: tuple[bool, bool], losses: tuple[list[float], list[
         ((True, False), ([1.0], [math.inf]), (2, True, True)),
     ],
 )
-def test_all_hear_of_a_signal_and_of_a_loss_that_is_not_finite(two_processes, kind, stop, losses, answer):
-    assert two_processes(outcome, kind, stop, losses) == [answer, answer]
+def test_all_hear_of_a_signal_and_of_a_loss_that_is_not_finite(process_pair, kind, stop, losses, answer):
+    assert process_pair(outcome, kind, stop, losses) == [answer, answer]

@@ -41,9 +41,9 @@ def overflow(kind: str) -> Any:
     return found, precision.state_dict()["scale"]
 
 
-def test_a_step_that_overflows_fp16_is_skipped_by_all(two_processes):
+def test_a_step_that_overflows_fp16_is_skipped_by_all(process_pair):
     wanted = [(False, True, True), (False, False, False)], 2.0**15
-    assert [overflow("ddp"), *two_processes(overflow, "ddp"), *two_processes(overflow, "fsdp")] == [wanted] * 5
+    assert [overflow("ddp"), *process_pair(overflow, "ddp"), *process_pair(overflow, "fsdp")] == [wanted] * 5
 
 
 def test_a_resumed_run_goes_on_with_its_scale():

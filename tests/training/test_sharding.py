@@ -38,14 +38,14 @@ from tests.training.processes import (
         ("fsdp", LORA),
     ],
 )
-def test_steps_and_evaluations_are_those_of_one_process(two_processes, kind, changes):
+def test_steps_and_evaluations_are_those_of_one_process(process_pair, kind, changes):
     model = build(**changes)
     frozen = {name: full(p) for name, p in model.named_parameters() if not p.requires_grad}
     before = answers(model, 1)
     norms = train(model, [samples()], PLAIN, steps=2)
     after = answers(model, 1)
     norms += train(model, [samples()], PLAIN, steps=1)
-    for found in two_processes(steps_of_half, kind, False, **changes):
+    for found in process_pair(steps_of_half, kind, False, **changes):
         torch.testing.assert_close(found[0], norms, rtol=1e-4, atol=0)
         torch.testing.assert_close(found[1], weights(model), rtol=0, atol=1e-5)
         for one, other in zip(found[2], (before, after), strict=True):
@@ -63,11 +63,11 @@ def test_steps_and_evaluations_are_those_of_one_process(two_processes, kind, cha
         (False, torch.bfloat16, {}),
     ],
 )
-def test_half_precision_beside_full_precision_can_be_sharded(two_processes, amp, param_dtype, changes):
+def test_half_precision_beside_full_precision_can_be_sharded(process_pair, amp, param_dtype, changes):
     model = build(**changes)
     norms = train(model, [samples()], PLAIN, steps=2)
     loss = answers(model, 1)[1]
-    for found in two_processes(steps_of_half, "fsdp", amp, param_dtype, **changes):
+    for found in process_pair(steps_of_half, "fsdp", amp, param_dtype, **changes):
         torch.testing.assert_close(found[0][:2], norms, rtol=0.05, atol=0)
         torch.testing.assert_close(found[2][1][1].float(), loss, rtol=0.02, atol=0)
         types = {name: value.dtype for name, value in found[1].items()}
@@ -80,9 +80,9 @@ def weights_not_here(kind: str) -> float:
     return sum(map(torch.numel, local)) / sum(map(torch.numel, build().parameters()))
 
 
-def test_each_process_holds_its_share(two_processes):
-    assert two_processes(weights_not_here, "ddp") == [1, 1]
-    assert two_processes(weights_not_here, "fsdp") == pytest.approx([0.5, 0.5], abs=0.01)
+def test_each_process_holds_its_share(process_pair):
+    assert process_pair(weights_not_here, "ddp") == [1, 1]
+    assert process_pair(weights_not_here, "fsdp") == pytest.approx([0.5, 0.5], abs=0.01)
 
 
 def test_alone_a_model_is_only_moved():
@@ -117,10 +117,10 @@ def whole_numbers() -> nn.Module:
         (whole_numbers, "beside model.quantize, whose 4-bit weights cannot be sharded; 'ddp' expected"),
     ],
 )
-def test_what_cannot_be_sharded(two_processes, make, message):
-    for found in two_processes(refusal, "fsdp", make):
+def test_what_cannot_be_sharded(process_pair, make, message):
+    for found in process_pair(refusal, "fsdp", make):
         assert found.startswith(f"run.parallel: 'fsdp' found {message}")
-    assert two_processes(refusal, "ddp", make) == ["", ""]
+    assert process_pair(refusal, "ddp", make) == ["", ""]
 
 
 def test_unknown_ways_to_wrap_are_refused():
