@@ -179,10 +179,10 @@ def parts(records: list[dict], size: int) -> Iterator[Part]:
     """The records as parts, without a reader."""
     from upath import UPath
 
-    from ealign_plugin.data.readers.source import Found
+    from ealign_plugin.data.readers.source import ReadSample
 
     found = [
-        Found(
+        ReadSample(
             NewsSample(
                 key=record["id"],
                 split="train",

@@ -116,19 +116,23 @@ def ours(model: InstructBlip) -> Way:
 
 @contextmanager
 def written(language_model: Any) -> Iterator[list[list[int]]]:
-    """The new tokens of all that is generated inside; most are no words of the small tokenizer."""
-    generate, ids = language_model.generate, []
+    """The new tokens of all that is generated inside; most are no words of the small tokenizer.
 
-    def recorded(**options: Any) -> Tensor:
-        output = generate(**options)
+    The class is watched, because our way generates on a view of the language model.
+    """
+    kind = type(language_model)
+    generate, ids = kind.generate, []
+
+    def recorded(model: Any, **options: Any) -> Tensor:
+        output = generate(model, **options)
         ids.extend(output.tolist())
         return output
 
-    language_model.generate = recorded
+    kind.generate = recorded
     try:
         yield ids
     finally:
-        del language_model.generate
+        del kind.generate  # it is inherited
 
 
 # transformers

@@ -14,6 +14,9 @@ from ealign_plugin.models.attention.rows import attend_rows
 KEPT_BACK = 2
 """Tokens of a prompt that every beam reads itself: with one, transformers 4 takes each new token for it."""
 
+METHODS = ("forward", "generate")
+"""Of a language model, which a view has its own way of."""
+
 
 @torch.no_grad()
 def generate_with_prefix(language_model: Any, embeds: Tensor, mask: Tensor, **options: Any) -> Tensor:
@@ -124,7 +127,9 @@ def view_of(language_model: Any, prompts: SharedPrompts) -> Any:
     """
     kind: Any = type(language_model)
     view = object.__new__(_view_class(kind))
-    view.__dict__.update(language_model.__dict__, shared_prompts=prompts)
+    # Others put a method of their own on a model, as accelerate does: it is bound to the model, not the view.
+    shared = {name: value for name, value in language_model.__dict__.items() if name not in METHODS}
+    view.__dict__.update(shared, shared_prompts=prompts)
     return view
 
 

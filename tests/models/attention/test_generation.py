@@ -57,6 +57,17 @@ def test_a_prompt_is_read_once_whatever_the_beams():
     assert sizes == [(1, prompt), (10, prefix.KEPT_BACK), *[(10, 1)] * 11]
 
 
+@pytest.mark.parametrize("method", ["forward", "generate"])
+def test_a_method_that_another_library_puts_on_the_model_takes_no_prompt_away(method, monkeypatch):
+    model = model_of("grouped heads")
+    embeds, mask = prompts_of(model, PROMPTS)
+    wanted = generate_with_prefix(model.language_model, embeds, mask, **options(model, num_beams=3))
+    plain = getattr(model.language_model, method)
+    monkeypatch.setattr(model.language_model, method, lambda *args, **more: plain(*args, **more))
+    found = generate_with_prefix(model.language_model, embeds, mask, **options(model, num_beams=3))
+    assert found.tolist() == wanted.tolist()
+
+
 def test_a_prompt_too_short_to_share_is_written_the_plain_way():
     model = model_of("instructblip")
     embeds, mask = (part[:, -2:] for part in prompts_of(model, PROMPTS[:1]))
