@@ -27,7 +27,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 HOOK := ealign_plugin/host/startup
 
-.PHONY: help setup train test test-fast test-ray test-smol test-latest lint docs bench clean
+.PHONY: help setup train test test-fast fast-models fast-others test-ray test-smol test-latest lint docs bench clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -42,8 +42,21 @@ train: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest $(SELECT)
 
+FAST := -m "not slow and not process and not interruption"
+
+# Two processes, one for each core, unless SELECT names tests.
 test-fast: $(STAMP)
-	$(PY) -m pytest -m "not slow and not process and not interruption" $(SELECT)
+ifeq ($(SELECT),)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target fast-models fast-others
+else
+	$(PY) -m pytest $(FAST) $(SELECT)
+endif
+
+fast-models:
+	$(PY) -m pytest $(FAST) tests/models tests/training tests/inference tests/metrics
+
+fast-others:
+	$(PY) -m pytest $(FAST) --ignore=tests/models --ignore=tests/training --ignore=tests/inference --ignore=tests/metrics
 
 test-ray: $(STAMP)
 	$(PIP) install --no-deps -r requirements-ray.lock

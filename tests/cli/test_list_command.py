@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from ealign_plugin.cli.app import app
 from ealign_plugin.cli.options import yaml_options
+from ealign_plugin.metrics.registry import METRICS
 from ealign_plugin.registered.runner import EalignRunner
 from ealign_plugin.registered.task import NewsCaptioning
 
@@ -97,7 +98,10 @@ def test_every_key_that_the_task_and_the_runner_read_is_there(listed):
 def test_a_plugins_metric_is_listed_beside_ours(listed, tmp_path, monkeypatch):
     (tmp_path / "listed_plugin.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
-    found = {row["metric"]: row for row in rows(listed, "metrics", "--plugin", "listed_plugin")}
+    try:
+        found = {row["metric"]: row for row in rows(listed, "metrics", "--plugin", "listed_plugin")}
+    finally:  # the registry lasts as long as the process
+        METRICS.unregister("test_exclamations")
     assert found["test_exclamations"] == {
         "metric": "test_exclamations",
         "figures": "test_exclamations",
