@@ -2,7 +2,7 @@
 # make setup       the environment alone: .venv from requirements.lock, with this package in it
 # make train       train and evaluate the embedded default: about a quarter of an hour on two cores
 # make test        all tests: about a quarter of an hour on two cores
-# make test-fast   the tests of every room that start no processes and train no runs: meant for three minutes
+# make test-fast   the tests of every room that start no processes and train no runs: under three minutes
 # make test-ray    the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
 # make test-smol   the model type smol with its pretrained weights (installs requirements-smol.lock first)
 # make test-latest the tests beside the newest transformers, without those of interruptions, in .venv-latest
@@ -27,7 +27,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 HOOK := ealign_plugin/host/startup
 
-.PHONY: help setup train test test-fast fast-models fast-others test-ray test-smol test-latest lint docs bench clean
+.PHONY: help setup train test test-fast test-ray test-smol test-latest lint docs bench clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -52,6 +52,7 @@ else
 	$(PY) -m pytest $(FAST) $(SELECT)
 endif
 
+.PHONY: fast-models fast-others
 fast-models:
 	$(PY) -m pytest $(FAST) tests/models tests/training tests/inference tests/metrics
 

@@ -27,6 +27,12 @@ def test_the_files_that_are_left_out_exist():
     assert [name for name in sorted(RUNS_COMMANDS) if not (TESTS / name).exists()] == []
 
 
+ROOMS_OF_MODELS = ("tests/models", "tests/training", "tests/inference", "tests/metrics")
+
+
 def test_fast_tests_are_selected_by_marks():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert 'pytest -m "not slow and not process and not interruption"' in makefile
+    assert 'FAST := -m "not slow and not process and not interruption"' in makefile
+    folders = " ".join(f"--ignore={name}" for name in ROOMS_OF_MODELS)
+    assert f"pytest $(FAST) {' '.join(ROOMS_OF_MODELS)}\n" in makefile  # the two halves are all tests
+    assert f"pytest $(FAST) {folders}\n" in makefile
