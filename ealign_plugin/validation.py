@@ -162,11 +162,6 @@ def option_help(options: type) -> dict[str, str]:
     return {one.name: one.metadata["help"] for one in fields(options)}
 
 
-def option_choices(options: type) -> dict[str, tuple[Any, ...]]:
-    """Key → its values, of the options that have but a few."""
-    return {one.name: one.metadata["choices"] for one in fields(options) if one.metadata.get("choices")}
-
-
 def option_ranges(options: type) -> dict[str, Range]:
     """Key → its range, of the options that have one."""
     ranges: dict[str, Range] = {}

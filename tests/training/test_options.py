@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ealign_plugin.training.options import TrainingOptions
-from ealign_plugin.validation import option_choices, option_defaults, option_help
+from ealign_plugin.validation import Choice, option_defaults, option_help, option_ranges
 
 DEFAULTS = option_defaults(TrainingOptions)
 
@@ -50,4 +50,5 @@ def test_a_default_that_is_a_mapping_is_not_shared():
 
 @pytest.mark.parametrize("name", ["amp", "parallel", "resume"])
 def test_some_have_but_a_few_values(name):
-    assert len(option_choices(TrainingOptions)[name]) > 1
+    choice = option_ranges(TrainingOptions)[name]
+    assert isinstance(choice, Choice) and len(choice.values) > 1
