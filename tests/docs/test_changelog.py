@@ -20,8 +20,8 @@ def exists(name: str) -> bool:
     """Is there a module of this name below the package, or something in a module?"""
     module, _, attribute = f"ealign_plugin.{name}".rpartition(".")
     try:
-        if find_spec(f"{module}.{attribute}") is not None:
-            return True
+        if (spec := find_spec(f"{module}.{attribute}")) is not None:
+            return spec.origin is not None  # a folder in which git left byte code alone is no module
         return hasattr(import_module(module), attribute)
     except ModuleNotFoundError:  # the name above is no package
         try:
