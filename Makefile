@@ -39,12 +39,18 @@ setup: $(STAMP)
 train: $(STAMP)
 	$(PY) -m lavis.train --cfg-path $(CONFIG)
 
-test: $(STAMP)
-	$(PY) -m pytest $(SELECT)
-
 FAST := -m "not slow and not process and not interruption"
 
-# Two processes, one for each core, unless SELECT names tests.
+# The fast tests in two processes, one for each core; then those that start processes of their own, which need both
+# cores, in one. SELECT names other tests, which run in one process.
+test: $(STAMP)
+ifeq ($(SELECT),)
+	@$(MAKE) --no-print-directory test-fast
+	$(PY) -m pytest -m "slow or process or interruption"
+else
+	$(PY) -m pytest $(SELECT)
+endif
+
 test-fast: $(STAMP)
 ifeq ($(SELECT),)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target fast-models fast-others
