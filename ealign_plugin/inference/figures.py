@@ -70,8 +70,9 @@ def selection_figures(rows: Sequence[Row]) -> dict[str, Any]:
 
     Returns:
         ``sentence_auc`` (against all other sentences), ``sentence_auc_hard`` (against those that name a
-        visual entity), ``sentence_ap``; precision, recall and F1 of the selected sentences and of the names;
-        ``entity_list_invented``: number of names that the model listed and no article mentions. Empty where
+        visual entity), ``sentence_ap``; precision, recall and F1 of the selected sentences, of the names as
+        the model listed them (``entity_list_raw_…``) and of those among them that the article mentions
+        (``entity_list_…``); ``entity_list_invented``: number of names that it does not mention. Empty where
         pass 1 did not run.
     """
     pairs = [(row.sample, row.first) for row in rows if row.first]
@@ -90,18 +91,23 @@ def selection_figures(rows: Sequence[Row]) -> dict[str, Any]:
         [first["selected"] for _, first in pairs],
         [[i for i, label in enumerate(row) if label] for row in labels_by_photo],
     )
-    listed = list_f1(
-        [[entity_key(name) for name in first["entities"]] for _, first in pairs],
-        [[entity_key(name) for name in shared_entities(sample)] for sample, _ in pairs],
-    )
+    wanted = [{entity_key(name) for name in shared_entities(sample)} for sample, _ in pairs]
+    kept = [{entity_key(name) for name in first["entities"]} for _, first in pairs]
+    dropped = [{entity_key(name) for name in first["invented"]} for _, first in pairs]
+    listed = [one | other for one, other in zip(kept, dropped, strict=True)]
     return {
         "sentence_auc": auc(scores, labels),
         "sentence_auc_hard": auc([scores[i] for i in hard], [labels[i] for i in hard]),
         "sentence_ap": average_precision(scores, labels),
-        **{f"sentence_{name}": value for name, value in zip(_RATIOS, selected, strict=True)},
-        **{f"entity_list_{name}": value for name, value in zip(_RATIOS, listed, strict=True)},
+        **_ratios("sentence", selected),
+        **_ratios("entity_list_raw", list_f1(listed, wanted)),
+        **_ratios("entity_list", list_f1(kept, wanted)),
         "entity_list_invented": sum(len(first["invented"]) for _, first in pairs),
     }
+
+
+def _ratios(name: str, values: tuple[float | None, float | None, float | None]) -> dict[str, float | None]:
+    return {f"{name}_{ratio}": value for ratio, value in zip(_RATIOS, values, strict=True)}
 
 
 def mean_losses(records: Sequence[Record]) -> dict[str, float]:

@@ -104,10 +104,14 @@ def _selection_in_words(figures: Mapping[str, Any]) -> list[str]:
         f"Pass 1, sentences: AUC {value('sentence_auc_hard')} against hard negatives, "
         f"{value('sentence_auc')} against all; average precision {value('sentence_ap')}; the selected ones "
         f"have precision {value('sentence_precision')}, recall {value('sentence_recall')}",
-        f"Pass 1, names: precision {value('entity_list_precision')}, recall {value('entity_list_recall')}, "
-        f"F1 {value('entity_list_f1')}; {figures['entity_list_invented']} names that no article tells were "
-        "dropped",
+        f"Pass 1, names, as the model lists them: {_ratios('entity_list_raw', figures)}; without the "
+        f"{figures['entity_list_invented']} that no article tells: {_ratios('entity_list', figures)}",
     ]
+
+
+def _ratios(name: str, figures: Mapping[str, Any]) -> str:
+    precision, recall, f1 = (_decimals(figures[f"{name}_{key}"]) for key in ("precision", "recall", "f1"))
+    return f"precision {precision}, recall {recall}, F1 {f1}"
 
 
 def _samples_in_words(rows: Mapping[str, Sequence[Row]], count: int) -> list[str]:

@@ -62,6 +62,18 @@ def test_figures_of_a_perfect_model(evaluated):
     assert f"refined{SHUFFLED}/bleu4" in log
 
 
+def test_the_list_of_names_is_measured_before_and_after_the_articles_filter(evaluated):
+    one, log, printed = evaluated[0], evaluated[3], evaluated[5]
+    # Maria Keller, Oslo and 3 May are right; Bergen stands in no article.
+    assert (log["entity_list_raw_precision"], log["entity_list_raw_recall"]) == (0.75, 1.0)
+    assert (log["entity_list_precision"], log["entity_list_recall"]) == (1.0, 1.0)
+    assert one.report["selection"]["entity_list_raw_precision"] == 0.75
+    assert (
+        "names, as the model lists them: precision 0.750, recall 1.000, F1 0.857; without the 2 that no "
+        "article tells: precision 1.000, recall 1.000, F1 1.000"
+    ) in printed
+
+
 def test_what_pass_two_reads_tells_whether_selection_or_writing_is_at_fault(evaluated):
     log = evaluated[3]
     assert log["refined/names_held"] == 1.0
