@@ -242,17 +242,16 @@ class NewsCaptioner:
         if scores or CONTEXTS[strategy].needs_selection:
             first = self._passes.select(features, samples)
         contexts = [
-            self._passes.context(sample, strategy, one).text
-            for sample, one in zip(samples, first, strict=True)
+            self._passes.context(sample, strategy, one) for sample, one in zip(samples, first, strict=True)
         ]
-        captions = self._passes.captions(features, contexts)
+        captions = self._passes.captions(features, [context.text for context in contexts])
         return [
             Caption(
                 caption=caption,
                 sentences=scored_sentences(sample, one),
                 entities=one.selection.entities,
                 hallucinated_names=one.hallucinated_names,
-                context=context,
+                context=self._passes.read(sample, context).text,
             )
             for sample, one, context, caption in zip(samples, first, contexts, captions, strict=True)
         ]

@@ -208,10 +208,10 @@ class Evaluator:
             for record, one in zip(records, first, strict=True):
                 add_first_pass(record, one)
         for strategy in contexts:
-            read = [passes.context(s, strategy, one) for s, one in zip(samples, first, strict=True)]
-            captions = passes.captions(features, [context.text for context in read])
-            for record, context, caption in zip(records, read, captions, strict=True):
-                add_caption(record, strategy, context, caption)
+            given = [passes.context(s, strategy, one) for s, one in zip(samples, first, strict=True)]
+            captions = passes.captions(features, [context.text for context in given])
+            for record, sample, context, caption in zip(records, samples, given, captions, strict=True):
+                add_caption(record, strategy, passes.read(sample, context), context, caption)
 
     def _check_skipped(self, unreadable: int, new: Sequence[Record]) -> None:
         for record in new:

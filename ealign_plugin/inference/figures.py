@@ -37,7 +37,8 @@ def caption_figures(
         skipped: Names of metrics whose figures are None.
 
     Returns:
-        ``protocol``, ``samples``, and each metric's figures.
+        ``protocol``, ``samples``, each metric's figures, and ``contexts_cut``: number of contexts whose
+        beginning the model did not read.
     """
     captions = [row.caption["caption"] for row in rows]
     entities = ner.entities(captions)
@@ -59,7 +60,7 @@ def caption_figures(
             "entity_recall": scores.recall,
             "people_right": all_named(reference, [named]),
         }
-    return figures
+    return {**figures, "contexts_cut": sum(row.caption["context_cut"] for row in rows)}
 
 
 def selection_figures(rows: Sequence[Row]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A record::
 
     {"index": 7, "key": "a_0",                       where it stands in the split
      "first": {"scores": …, "selected": …, "entities": …, "invented": …},      where pass 1 ran
-     "captions": {"refined": {"caption": …, "context_text": …, "context_sentences": …}},
+     "captions": {"refined": {"caption": …, "context_text": …, "context_sentences": …, "context_cut": false}},
+                                                     what the model read, and whether it was given more
      "losses": {"oracle": 1.2},                      of run.caption_loss
      "answers": {"products": "a lamp"},              of tasks that other packages registered
      "shuffled": {"first": …, "captions": …}}        from another photo
@@ -38,12 +39,13 @@ def add_first_pass(record: Record, first: FirstPass) -> None:
     }
 
 
-def add_caption(record: Record, strategy: str, context: Context, caption: str) -> None:
-    """Write a caption and what was read for it."""
+def add_caption(record: Record, strategy: str, read: Context, given: Context, caption: str) -> None:
+    """Write a caption, what the model was given for it, and what it read of that."""
     record.setdefault("captions", {})[strategy] = {
         "caption": caption,
-        "context_text": context.text,
-        "context_sentences": list(context.sentences),
+        "context_text": read.text,
+        "context_sentences": list(read.sentences),
+        "context_cut": read.text != given.text,
     }
 
 

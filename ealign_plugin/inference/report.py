@@ -73,6 +73,7 @@ def report_text(
         *(f"Task {name}: {_listed(figures)}" for name, figures in tasks.items()),
         *(metric.note for metric in measured if metric.note),
     ]
+    text += _cut_contexts(report["contexts"])
     if unreadable:
         text.append(
             f"{photos(len(unreadable))} could not be read (not in the figures); the first: "
@@ -81,6 +82,16 @@ def report_text(
     text += unavailable.values()
     text += _samples_in_words(rows, show_samples)
     return "\n".join(text) + "\n"
+
+
+def _cut_contexts(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{name}: {row['contexts_cut']} of {row['samples']} contexts were too long for the model, which read "
+        "them without their beginning, and all figures are of what it read; lower run.context_words or raise "
+        "model.max_txt_len"
+        for name, row in figures.items()
+        if row["contexts_cut"]
+    ]
 
 
 def _decimals(value: float | None) -> str:

@@ -17,8 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from ealign_plugin.alignment.contexts import Budget, Context, build_context, context_budget
-from ealign_plugin.alignment.prompts import Prompt, Wording
+from ealign_plugin.alignment.prompts import CONTEXT, Prompt, Wording
 from ealign_plugin.alignment.selection import Selection, select_entities, select_sentences
+from ealign_plugin.alignment.truncation import without_beginning
 from ealign_plugin.inference.options import InferenceOptions
 from ealign_plugin.models.protocol import CaptioningModel
 from ealign_plugin.news import NewsSample
@@ -87,13 +88,22 @@ class TwoPasses:
         return log.softmax(-1)[:, 0].tolist()
 
     def context(self, sample: NewsSample, strategy: str, first: FirstPass | None = None) -> Context:
-        """What pass 2 reads of an article.
+        """What pass 2 is given of an article; see `read` for what the model reads of that.
 
         Raises:
             UserError: as `build_context`.
         """
         selection = first.selection if first else None
         return build_context(self.wording.sample(sample), strategy, self.budget(), selection)
+
+    def read(self, sample: NewsSample, context: Context) -> Context:
+        """What the model reads of a context before it writes the caption: it may be too long for it."""
+        instruction = self.wording.caption(context.text).instruction
+        dropped = len(instruction) - len(self.model.remaining([instruction])[0])
+        if not dropped:
+            return context
+        before, _, _ = self.wording.templates.caption.partition(CONTEXT)
+        return without_beginning(context, self.wording.sample(sample), dropped - len(before))
 
     def budget(self) -> Budget:
         """How long a context may be."""

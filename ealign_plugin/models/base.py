@@ -21,14 +21,13 @@ from ealign_plugin.models.loss import loss_of
 from ealign_plugin.models.meta import give_memory
 from ealign_plugin.models.quantization import quantize_language_model
 from ealign_plugin.models.section import default_path, defaults_of, plain, tokenizer_path, values
+from ealign_plugin.models.tokenizers import end_of
 from ealign_plugin.models.trainable import set_trainable, trainable_names
 from ealign_plugin.models.weights.checkpoint import checkpoint_metadata, load_checkpoint
 from ealign_plugin.models.weights.hub import fetch
 from ealign_plugin.models.weights.loading import load_weights_into
 
 BATCHINGS = ("groups", "packed", "padded")
-
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -51,8 +50,8 @@ class NewsModel(nn.Module):
     - ``config`` (with ``text_config``), ``tokenizer``;
     - ``language_model`` by `build_language_model`: a causal one, or an encoder-decoder such as T5, whose
       encoder reads everything but the target;
-    - ``frame``: ids around the text of a prompt, by `frame_of`; or `prompts` and `framed`, where that isn't
-      enough;
+    - ``frame``: ids around the text of a prompt, by `frame_of`; or `prompts`, `framed` and `remaining`, where
+      that isn't enough;
     - ``before``: ids in front of the image tokens, the same for every prompt; none where it is left out;
     - ``reads``: what the image tokens depend on besides the image: ``question`` (as is), ``instruction``
       (the whole) or ``nothing``;
@@ -229,6 +228,11 @@ class NewsModel(nn.Module):
         """`prompts` without their limit."""
         head, tail = self.frame
         return [[*head, *ids, *tail] for ids in self.ids(texts)]
+
+    def remaining(self, texts: Sequence[str]) -> list[str]:
+        """Of each text the end that `prompts` leaves: what the model reads."""
+        room = self.max_txt_len - sum(map(len, self.frame))
+        return [end_of(self.tokenizer, text, room) for text in texts]
 
     # What a family calls
 

@@ -27,7 +27,7 @@ from ealign_plugin.models.families import register_family
 from ealign_plugin.models.language_model import check_length
 from ealign_plugin.models.meta import shapes_only
 from ealign_plugin.models.section import CONFIGS, values
-from ealign_plugin.models.tokenizers import read_tokenizer, text_only
+from ealign_plugin.models.tokenizers import end_of, read_tokenizer, text_only
 from ealign_plugin.models.weights import hub as weights
 from ealign_plugin.models.weights.export import IMAGE_TOKEN, image_options, plain_tokenizer
 
@@ -172,6 +172,16 @@ class Llava(NewsModel):
         """`prompts` without their limit."""
         rows = self.ids([AFTER.format(text) for text in texts])
         return [[*self.begin, *ids[self.lead :]] for ids in rows]
+
+    def remaining(self, texts: Sequence[str]) -> list[str]:
+        """Of each text the end that `prompts` leaves."""
+        room, before = self.max_txt_len - len(self.newline), AFTER.index("{")
+        rest = []
+        for text, ids in zip(texts, self.framed(texts), strict=True):
+            whole = AFTER.format(text)
+            dropped = len(whole) - len(end_of(self.tokenizer, whole, room)) - before
+            rest.append(text[max(0, dropped) :] if len(ids) > self.max_txt_len else text)
+        return rest
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

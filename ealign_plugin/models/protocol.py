@@ -57,3 +57,6 @@ class CaptioningModel(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the language model that a text takes, nothing added."""
+
+    def remaining(self, texts: Sequence[str]) -> list[str]:
+        """What `generate` reads of each instruction: the end of one that is too long, else the whole."""

@@ -23,6 +23,21 @@ def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
     raise UserError(f"{tokenizer.name_or_path}: its tokenizer reads 'a' in two ways; name another folder")
 
 
+def end_of(tokenizer: Any, text: str, count: int) -> str:
+    """The end of a text that its last ``count`` tokens spell: the whole where it has no more.
+
+    A character of which a byte belongs to the tokens before is left out.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers; others know no places.
+        text: The text.
+        count: Number of tokens, at least 1.
+    """
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    dropped = len(places) - count
+    return text[places[dropped - 1][1] :] if dropped > 0 else text
+
+
 def read_tokenizer(path: str | Path) -> Any:
     """transformers' tokenizer of a ``tokenizer.json`` with ``<s>``, ``</s>`` and ``<pad>``.
 

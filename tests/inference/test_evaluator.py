@@ -104,6 +104,31 @@ def test_without_java_meteor_is_left_out_and_said_so(evaluated, without_java, ca
     assert "METEOR is left out" in printed and "| METEOR" not in printed
 
 
+def test_what_a_context_is_measured_by_is_what_the_model_read_of_it(tmp_path, without_java, capsys):
+    model, run = Oracle(), {"contexts": ["head", "none"], "context_words": 20}
+    prompt = Wording().caption("It rained. Maria Keller spoke in Oslo on 3 May.").instruction
+    # Whole; without all but a part of its first sentence; without a part of the name.
+    for read, sentences, names_held in (
+        ("It rained. Maria Keller spoke in Oslo on 3 May.", [0, 1], 1.0),
+        ("ained. Maria Keller spoke in Oslo on 3 May.", [0, 1], 1.0),
+        ("ria Keller spoke in Oslo on 3 May.", [1], 2 / 3),
+    ):
+        model.longest_prompt = len(prompt) - prompt.index(read)
+        one, _, log = evaluate(tmp_path, model, Split(sample("a_0"), sample("b_0")), **run)
+        line = json.loads((tmp_path / "predictions.jsonl").read_text().splitlines()[0])
+        cut = read[0] != "I"
+        assert (line["context_text"], line["context_sentences"], line["context_cut"]) == (
+            read,
+            sentences,
+            cut,
+        )
+        assert log["head/names_held"] == pytest.approx(names_held)
+        assert one.report["contexts"]["head"]["contexts_cut"] == log["head/contexts_cut"] == 2 * cut
+        assert log["none/contexts_cut"] == 0  # a question alone has no context that could be cut
+        said = "head: 2 of 2 contexts were too long for the model" in capsys.readouterr().out
+        assert said == cut == ((tmp_path / "report.txt").read_text().count("were too long") == 1)
+
+
 def test_validation_is_cheaper_than_the_test(tmp_path):
     model, split = Oracle(), Validation(sample())
     run = {"contexts": ["head", "refined"], "valid_contexts": ["head"], "shuffled_images": True}

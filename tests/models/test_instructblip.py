@@ -28,3 +28,13 @@ def test_the_config_reaches_the_model(model):
 )
 def test_values_that_would_fail_later_are_refused_at_once(changes, message):
     assert message_of(micro_instructblip, **changes).startswith(message)
+
+
+@pytest.mark.parametrize("longest", [12, 20, 40])
+def test_what_remains_of_an_instruction_is_what_its_prompt_spells(longest):
+    model = micro_instructblip(max_txt_len=longest)
+    short, long = "Who is it?", "Article: Zoë Keller spoke in Oslo. It rained on 3 May. " * 3 + "Who is it?"
+    read = model.tokenizer.batch_decode(model.prompts([short, long]), skip_special_tokens=True)
+    assert model.remaining([short]) == [short]
+    assert [rest.strip() for rest in model.remaining([short, long])] == [text.strip() for text in read]
+    assert len(model.prompts([long])[0]) == longest

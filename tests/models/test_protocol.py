@@ -13,7 +13,7 @@ from ealign_plugin.models.protocol import CaptioningModel
 def test_a_family_has_what_the_protocol_names(family):
     model = family.from_pretrained("micro")
     assert isinstance(model, CaptioningModel)
-    for name in ("encode_images", "score", "generate", "count_tokens"):
+    for name in ("encode_images", "score", "generate", "count_tokens", "remaining"):
         asked = inspect.signature(getattr(CaptioningModel, name)).parameters
         assert list(inspect.signature(getattr(family, name)).parameters) == list(asked)
 

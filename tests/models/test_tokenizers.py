@@ -1,5 +1,6 @@
 """Tokens of prompts and targets beside LLaVA's processor, with tokenizers like LLaMA's."""
 
+import copy
 from functools import cache
 
 import pytest
@@ -70,6 +71,22 @@ def test_an_article_that_spells_special_tokens_is_text(kind):
     names = processor_of(kind).tokenizer.convert_tokens_to_ids(["<image>", "</s>", "<s>", "<pad>"])
     assert not set(ids) & set(names)
     assert "<image> and </s> or <s>" in model.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(text=st.text(st.sampled_from("abcW3 .,"), max_size=40), room=st.integers(30, 60))
+def test_what_remains_of_a_text_is_what_its_prompt_spells(kind, text, room):
+    model = reader(kind)
+    short = copy.copy(model)
+    short.max_txt_len = room
+    long = "Ana speaks. " * 30 + text
+    for whole in (text, long):
+        (rest,) = short.remaining([whole])
+        assert whole.endswith(rest)
+        spelt = model.tokenizer.decode(short.prompts([whole])[0], skip_special_tokens=True)
+        assert spelt.strip().removesuffix("ASSISTANT:").strip() == rest.strip()
+    assert len(rest) < len(long)
 
 
 @pytest.mark.parametrize("kind", KINDS)
