@@ -90,6 +90,11 @@ class NewsSample:
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def article(self) -> str | tuple[str, ...]:
+        """What the photos of one article share: its name, else its text."""
+        return self.article_id or self.paragraphs
+
     def to_json(self) -> dict[str, Any]:
         """The sample as JSON values; `from_json` is its inverse."""
         return {

@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from ealign_plugin.alignment.contexts import CONTEXTS
 from ealign_plugin.alignment.tasks import AlignmentTask
-from ealign_plugin.distributed import all_gather_object, rank
+from ealign_plugin.distributed import all_gather_object, rank, run_on_first_rank
 from ealign_plugin.entities import NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import atomic_write
 from ealign_plugin.inference.asked_tasks import TaskResults, ask_tasks, other_tasks, score_tasks
 from ealign_plugin.inference.figures import caption_figures, mean_losses, selection_figures
+from ealign_plugin.inference.intervals import add_intervals
 from ealign_plugin.inference.journal import Journal, Record
 from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
 from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
@@ -40,6 +41,7 @@ from ealign_plugin.inference.records import (
 from ealign_plugin.inference.report import photos, prediction_lines, report_text
 from ealign_plugin.inference.two_pass import FirstPass, TwoPasses, main_context
 from ealign_plugin.metrics.protocols import get_protocol
+from ealign_plugin.metrics.subsets import TrainingNames
 from ealign_plugin.news import NewsSample
 
 
@@ -71,6 +73,7 @@ class Evaluator:
         self._folder = Path()
         self._journal: Journal | None = None
         self._tasks: list[AlignmentTask] = []
+        self._training: TrainingNames | None = None
 
     @property
     def data(self) -> EvaluationData:
@@ -125,6 +128,7 @@ class Evaluator:
         device = model.device
         records: list[Record] = []
         if self.is_test:
+            self._training = self._read_training_names()
             journal = Journal(self._folder / f"evaluation-{self.data.split}", rank(), self._identity(model))
             known = merge_records(all_gather_object(journal.read()))
             if known:
@@ -224,6 +228,12 @@ class Evaluator:
                 "shards or raise run.max_skipped"
             )
 
+    def _read_training_names(self) -> TrainingNames | None:
+        """The names that the training held, where they are asked for."""
+        if not self.plan.subsets:
+            return None
+        return run_on_first_rank(lambda: self.data.training_names(self._folder))
+
     def _identity(self, model: EvaluatedModel) -> dict[str, Any]:
         """What must be the same for an evaluation to continue."""
         plan = {name: getattr(self.plan, name) for name in ("contexts", "caption_loss", "shuffled_images")}
@@ -273,10 +283,13 @@ class Evaluator:
         main = main_context(list(rows)) if self.is_test else next(iter(rows))
         if self.is_test:
             assert self.ner is not None
+            protocol = get_protocol(self.plan.protocol)
             self.report = {
                 "split": split,
                 "samples": len(read),
                 "skipped": len(unreadable),
+                "articles": add_intervals(figures, rows, main, protocol, self._training),
+                "main_context": main,
                 "ner": {"name": self.ner.name, "version": self.ner.version},
                 "selection": selection,
                 "contexts": figures,

@@ -27,7 +27,7 @@ def caption_figures(
     *,
     skipped: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The figures of one context; those of each photo alone are written into the rows.
+    """The figures of one context; those of each photo alone, and its entities, are written into the rows.
 
     Args:
         rows: One context's, a row a photo.
@@ -54,6 +54,7 @@ def caption_figures(
     for row, each, named in zip(rows, score_each(captioned.references, captions), entities, strict=True):
         reference = [row.sample.caption_entities]
         scores = entity_scores(reference, [named], match_label=protocol.match_label, fold=protocol.fold)
+        row.entities = named
         row.metrics = {
             **each,
             "entity_precision": scores.precision,

@@ -83,6 +83,11 @@ class EvaluationOptions:
     shuffled_images: bool = option(
         False, "also caption each article from another one's photo (other_image in the data set)"
     )
+    subsets: bool = option(
+        False,
+        "at test also figures for strangers, for unseen last names and for the known apart; reads the names "
+        "of the training split once",
+    )
     max_skipped: float = option(
         0.05, "largest share of a split's photos that may be unreadable before an evaluation stops", least=0
     )

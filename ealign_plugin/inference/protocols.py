@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.metrics.subsets import TrainingNames
 from ealign_plugin.models.protocol import CaptioningModel
 from ealign_plugin.news import NewsSample
 
@@ -44,6 +46,10 @@ class EvaluationData(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """JSON values that say which samples these are and how they are read."""
+        ...
+
+    def training_names(self, folder: Path) -> TrainingNames:
+        """The names that the training held, read once and kept in a file of this folder."""
         ...
 
     def leave_out(self, indexes: Iterable[int]) -> None:

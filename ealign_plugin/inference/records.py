@@ -23,7 +23,7 @@ from typing import Any
 from ealign_plugin.alignment.contexts import Context
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.two_pass import FirstPass
-from ealign_plugin.news import NewsSample
+from ealign_plugin.news import Entity, NewsSample
 
 SHUFFLED = " (images shuffled)"
 """Ends the name of a context whose captions were written from another article's photo."""
@@ -66,12 +66,14 @@ class Row:
         sample: The photo's sample.
         first: What pass 1 gave, as the record has it; None where it did not run.
         caption: The caption, as the record has it.
+        entities: Named entities of the caption, once it is measured.
         metrics: Figures of this caption alone.
     """
 
     sample: NewsSample
     first: Mapping[str, Any] | None
     caption: Mapping[str, Any]
+    entities: Sequence[Entity] = ()
     metrics: dict[str, float | None] = field(default_factory=dict)
 
     def selected(self) -> list[dict[str, Any]]:

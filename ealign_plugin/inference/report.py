@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ealign_plugin.inference.intervals import SUBSET_FIGURES, WITH_INTERVALS
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.records import Row
+from ealign_plugin.metrics.bootstrap import RESAMPLES
 from ealign_plugin.metrics.registry import Metric, ordered
-from ealign_plugin.metrics.tables import PLAIN, format_table
+from ealign_plugin.metrics.subsets import SUBSETS
+from ealign_plugin.metrics.tables import PLAIN, format_table, heading
 
 
 def photos(count: int) -> str:
@@ -40,6 +43,65 @@ def metrics_table(figures: Mapping[str, Mapping[str, Any]], metrics: Sequence[Me
     return format_table(rows, ["context", *columns], headings=headings, plain=plain)
 
 
+def intervals_text(figures: Mapping[str, Mapping[str, Any]], main: str, articles: int) -> list[str]:
+    """A row a context: figures with their intervals, and the differences from the main context with theirs.
+
+    Args:
+        figures: By row of the table.
+        main: The main context.
+        articles: So many were resampled.
+    """
+    shown = [key for key in WITH_INTERVALS if any(f"{key}_low" in row for row in figures.values())]
+    if not shown:
+        return []
+    columns = [column for key in shown for column in (key, f"{key}_minus_{main}")]
+    headings = {f"{key}_minus_{main}": f"- {main}" for key in shown}
+    return [
+        f"95 % intervals ({articles:,} articles resampled {RESAMPLES:,} times), and differences from {main}:",
+        "",
+        _with_intervals(figures, columns, headings),
+        "",
+    ]
+
+
+def subsets_text(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A row a context: what it is worth on people whom the training knew, and on those whom it did not."""
+    groups = {
+        group: max(row.get(f"photos_{group}", 0) for row in figures.values())
+        for group in SUBSETS
+        if any(f"photos_{group}" in row for row in figures.values())
+    }
+    if not groups:
+        return []
+    headings = {
+        f"{key}_{group}": f"{group.replace('_', ' ')}: {heading(key)}"
+        for group in groups
+        for key in SUBSET_FIGURES
+    }
+    counted = "; ".join(f"{group.replace('_', ' ')} on {photos(count)}" for group, count in groups.items())
+    return [
+        f"People by what the training knew of their names ({counted}):",
+        "",
+        _with_intervals(figures, list(headings), headings),
+        "",
+    ]
+
+
+def _with_intervals(
+    figures: Mapping[str, Mapping[str, Any]], columns: Sequence[str], headings: Mapping[str, str]
+) -> str:
+    def cell(row: Mapping[str, Any], key: str) -> str | None:
+        if row.get(key) is None:
+            return None
+        text = f"{100 * row[key]:.1f}"
+        if row.get(f"{key}_low") is None:
+            return text
+        return f"{text} [{100 * row[f'{key}_low']:.1f}, {100 * row[f'{key}_high']:.1f}]"
+
+    rows = [{"context": name, **{key: cell(row, key) for key in columns}} for name, row in figures.items()]
+    return format_table(rows, ["context", *columns], headings=headings)
+
+
 def report_text(
     report: Mapping[str, Any],
     rows: Mapping[str, Sequence[Row]],
@@ -54,7 +116,8 @@ def report_text(
     """report.txt.
 
     Args:
-        report: ``split``, ``samples``, ``contexts`` (figures by context) and ``selection``.
+        report: ``split``, ``samples``, ``articles``, ``main_context``, ``contexts`` (figures by context) and
+            ``selection``.
         rows: By context, a row a photo.
         metrics: What was measured.
         protocol: Name of the scoring protocol.
@@ -69,6 +132,8 @@ def report_text(
         "",
         metrics_table(report["contexts"], measured),
         "",
+        *intervals_text(report["contexts"], report["main_context"], report["articles"]),
+        *subsets_text(report["contexts"]),
         *_selection_in_words(report["selection"]),
         *(f"Task {name}: {_listed(figures)}" for name, figures in tasks.items()),
         *(metric.note for metric in measured if metric.note),

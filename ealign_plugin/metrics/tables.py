@@ -55,7 +55,7 @@ def format_table(
     table = Table(box=box.MARKDOWN)
     for key in columns:
         text = any(isinstance(row.get(key), str) for row in rows)
-        table.add_column((headings or {}).get(key) or _heading(key), justify="left" if text else "right")
+        table.add_column((headings or {}).get(key) or heading(key), justify="left" if text else "right")
     for row in rows:
         table.add_row(*(_cell(row.get(key), decimals, 1 if key in plain else 100) for key in columns))
     # Far wider than any table: rich would otherwise break the lines at the terminal's width.
@@ -65,7 +65,7 @@ def format_table(
     return "\n".join(line.rstrip() for line in capture.get().splitlines() if line.strip())
 
 
-def _heading(key: str) -> str:
+def heading(key: str) -> str:
     """'person_f1' -> 'PERSON F1': labels as OntoNotes writes them."""
     label, _, ratio = key.rpartition("_")
     if label and ratio in _RATIOS:

@@ -14,6 +14,7 @@ from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.entities import NamedEntityRecognizer
 from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.options import from_run
+from ealign_plugin.metrics.subsets import TrainingNames
 from ealign_plugin.models import InstructBlip
 from ealign_plugin.news import Entity, NewsSample, Sentence
 from ealign_plugin.training.checkpoints.store import CheckpointStore
@@ -86,6 +87,7 @@ class Split:
 
     split, ner, wording = "test", {"name": "en_core_web_sm", "version": "3.8.0"}, Wording()
     tasks = ("caption", "sentence", "entity")
+    training = TrainingNames()
 
     def __init__(self, *samples: NewsSample) -> None:
         self.samples, self.left_out = samples, set()
@@ -101,6 +103,9 @@ class Split:
 
     def leave_out(self, indexes):
         self.left_out = set(indexes)
+
+    def training_names(self, folder):
+        return self.training
 
     def batches(self, size=2, **more):
         """As the loader would give them."""

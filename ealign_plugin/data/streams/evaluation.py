@@ -6,6 +6,7 @@ import hashlib
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO, Any
 
 from torch import stack
@@ -15,7 +16,9 @@ from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.data.shards.index import Shard, ShardIndex
 from ealign_plugin.data.shards.read import ImageProcessor, RawSample, decode, decode_record
 from ealign_plugin.data.shards.tar import split_name
+from ealign_plugin.data.shards.training_names import training_names
 from ealign_plugin.errors import UserError
+from ealign_plugin.metrics.subsets import TrainingNames
 from ealign_plugin.news import NewsSample
 
 # Shard, key, offset and size of the photo, offset and size of the record.
@@ -49,7 +52,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         limit: int | None = None,
         other_image: bool = False,
     ) -> None:
-        self.split, self.ner = split, dict(index.ner)
+        self.split, self.ner, self._index = split, dict(index.ner), index
         self.wording, self.image_processor, self.tasks = wording, image_processor, tuple(tasks)
         self._members: list[_Member] = []
         for shard in index.shards.get(split, ()):
@@ -106,6 +109,14 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
             "other_image": self._other_image,
             "templates": asdict(self.wording.templates),
         }
+
+    def training_names(self, folder: Path) -> TrainingNames:
+        """The names of the training split of the same folder of shards, kept in a file of ``folder``.
+
+        Raises:
+            UserError: as `ealign_plugin.data.shards.training_names.training_names`.
+        """
+        return training_names(self._index, folder)
 
     def _article(self, index: int) -> tuple[str, ...] | None:
         try:
