@@ -208,10 +208,13 @@ class EalignRunner(RunnerIter):
         """
         start = time.time()
         with self.signals.listening(), self._failures_in_the_log():
+            tested = self.evaluate_only and self.resume_ckpt_path
+            weights = find_weights(tested) if tested else None
+            self._log_doubts(weights)
             if not self.evaluate_only:
                 self._train()
-            elif self.resume_ckpt_path:
-                load_weights(find_weights(self.resume_ckpt_path), self.unwrap_dist_model(self.model))
+            elif weights:
+                load_weights(weights, self.unwrap_dist_model(self.model))
             self.evaluate(cur_epoch=self.state.best_iters or self.max_iters, skip_reload=True)
             self.log.write_metrics(
                 best_iters=self.state.best_iters,
@@ -219,6 +222,17 @@ class EalignRunner(RunnerIter):
                 valid_splits=self.valid_splits,
             )
         logging.info("The run took %.0f s; its files are in %s", time.time() - start, self.folder)
+
+    def _log_doubts(self, weights: Path | None) -> None:
+        """What the task doubts about the config, before the long work.
+
+        Args:
+            weights: Those that are only tested; None: the run trains, or tests what a config alone describes.
+        """
+        doubts = getattr(self.task, "doubts", None)
+        if doubts and rank() == 0 and (weights or not self.evaluate_only):
+            for doubt in doubts(weights):
+                logging.warning("%s", doubt)
 
     def _train(self) -> None:
         loop = self.training_loop()

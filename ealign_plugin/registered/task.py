@@ -17,7 +17,8 @@ from ealign_plugin.inference import options
 from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
-from ealign_plugin.inference.run_settings import checkpoint_files
+from ealign_plugin.inference.run_settings import checkpoint_files, plain_sections
+from ealign_plugin.inference.untrained import untrained_reading
 from ealign_plugin.validation import Range
 
 
@@ -58,6 +59,14 @@ class NewsCaptioning(BaseTask):
         parts = (part for splits in datasets.values() for part in splits.values())
         self.ner = next((dict(part.ner) for part in parts if hasattr(part, "ner")), None)
         return datasets
+
+    def doubts(self, weights: Path | None) -> list[str]:
+        """What a user should know of the config before the work begins, a line each.
+
+        Args:
+            weights: Those that are tested, where the run only tests.
+        """
+        return [] if self.config is None else untrained_reading(plain_sections(self.config), weights)
 
     @property
     def report(self) -> dict[str, Any]:

@@ -313,6 +313,23 @@ def test_a_task_adds_files_to_each_checkpoint(make):
         assert "captioning.json" in json.loads((folder / "manifest.json").read_text())["files"]
 
 
+def test_what_the_task_doubts_stands_in_the_log_before_the_first_step(make):
+    class Doubtful(Task):
+        def doubts(self, weights):
+            return [f"run.contexts: found full, weights {weights}"]
+
+    runner = make(Doubtful([0.1, 0.2, 0.3]))
+    runner.train()
+    first = (runner.folder / "console.log").read_text().splitlines()[0]
+    assert first.endswith("[WARNING] run.contexts: found full, weights None")
+    tested = make(Doubtful(), evaluate=True, resume_ckpt_path=str(runner.folder))
+    tested.train()
+    best = (runner.folder / "checkpoints" / "best").resolve() / "weights.safetensors"
+    assert (
+        f"[WARNING] run.contexts: found full, weights {best}" in (tested.folder / "console.log").read_text()
+    )
+
+
 def test_a_budget_in_tokens_is_counted_by_the_model_from_the_first_batch_on(make):
     class Counting(Numbers):
         counter = None

@@ -23,7 +23,7 @@ from ealign_plugin.cli.dry_run.plan import (
     evaluation_rows,
     training_rows,
 )
-from ealign_plugin.cli.dry_run.problems import collected
+from ealign_plugin.cli.dry_run.problems import collected, doubts
 from ealign_plugin.cli.dry_run.table import format_bytes, print_plan
 from ealign_plugin.distributed import find_rank_info
 from ealign_plugin.host.run import build_task
@@ -50,8 +50,9 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
     processes = rank_info.world_size if rank_info else 1
     run: dict[str, Any] = OmegaConf.to_container(cfg.run_cfg, resolve=True)
     problems: list[str] = []
+    task = None
     with collected(problems):
-        build_task(cfg)
+        task = build_task(cfg)
     model, origin = check_model(cfg.model_cfg, run, problems)
     sets = [check_data_set(name, section, problems) for name, section in cfg.datasets_cfg.items()]
     problems += run_problems(run, sets)
@@ -76,4 +77,4 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
             rows += [("checkpoint", f"{format_bytes(trained)}, and {beside}")]
     folder = (Path.cwd() / Path(run["output_dir"]).expanduser() / run["task"]).absolute()
     rows += [("output", f"{folder}/<date>_<time>")]
-    print_plan(str(cfg_path), rows)
+    print_plan(str(cfg_path), [*rows, *(("warning", doubt) for doubt in doubts(task, run))])

@@ -1,11 +1,13 @@
-"""Problems are collected, so that all of them are reported at once."""
+"""Problems are collected, so that all of them are reported at once; doubts stop nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.training.checkpoints.store import find_weights
 
 
 @contextmanager
@@ -15,3 +17,11 @@ def collected(problems: list[str]) -> Iterator[None]:
         yield
     except UserError as error:
         problems.append(str(error))
+
+
+def doubts(task: Any, run: Mapping[str, Any]) -> list[str]:
+    """What the task says of a config that can be run, a line each; as the runner logs it."""
+    if not hasattr(task, "doubts") or (run["evaluate"] and not run["resume_ckpt_path"]):
+        return []
+    said: list[str] = task.doubts(find_weights(run["resume_ckpt_path"]) if run["evaluate"] else None)
+    return said

@@ -40,6 +40,13 @@ def test_accumulation_processes_and_parts_with_their_own_rate(dry, monkeypatch):
     assert dry() == Report(0, "", "")
 
 
+def test_a_test_that_reads_more_than_the_training_ever_did_is_told_so(dry):
+    assert "warning" not in dry().plan
+    report = dry("run.contexts=[head, full]")
+    assert report.code == 0, report.error
+    assert "warning run.contexts: found full, which reads more than the budget" in report.plan
+
+
 def test_an_evaluation_needs_no_training_split(dry, shards):
     report = dry("run.evaluate=true", "run.valid_splits=[]", data={"ealign_news": shards("one", test=2)})
     assert report.code == 0, report.error
