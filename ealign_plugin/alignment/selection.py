@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ealign_plugin.entities import entity_key, entity_keys, fold, mentioned_names
 from ealign_plugin.errors import UserError
@@ -32,10 +32,41 @@ class Selection:
     Args:
         sentences: Indexes into ``sample.sentences``.
         entities: Names, each once.
+        scores: P(yes) of each of the sentences; None where nothing scored them, as in selections from labels.
+
+    Raises:
+        ValueError: not as many scores as sentences.
+
+    Example:
+        >>> Selection((1, 4, 7), scores=(0.51, 0.52, 0.99)).best_first
+        (7, 4, 1)
     """
 
     sentences: tuple[int, ...] = ()
     entities: tuple[str, ...] = ()
+    scores: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scores is not None and len(self.scores) != len(self.sentences):
+            raise ValueError(
+                f"a score of each of {len(self.sentences)} sentences was expected, found {len(self.scores)}"
+            )
+
+    @property
+    def best_first(self) -> tuple[int, ...]:
+        """The sentences by their scores, equal ones by position; in article order where none are known."""
+        if self.scores is None:
+            return self.sentences
+        ranked = sorted(zip(self.sentences, self.scores, strict=True), key=lambda pair: (-pair[1], pair[0]))
+        return tuple(index for index, _ in ranked)
+
+    def only(self, sentences: Iterable[int]) -> Selection:
+        """The same with some of its sentences."""
+        kept = tuple(sentences)
+        if self.scores is None:
+            return replace(self, sentences=kept)
+        scores = dict(zip(self.sentences, self.scores, strict=True))
+        return replace(self, sentences=kept, scores=tuple(scores[index] for index in kept))
 
 
 def sentence_labels(sample: NewsSample) -> list[bool]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from upath import UPath
 
-from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS
+from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS, DEFAULT_USUAL_CONTEXT
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Templates, Wording
 from ealign_plugin.data.shards.index import ShardIndex
@@ -36,7 +36,7 @@ class NewsDatasets:
         name: Name of the data set, for messages.
         section: Its section, completed with the defaults, as plain values.
         run: Keys of the section ``run`` that the data depend on: ``batch_size_train``, ``seed``,
-            ``context_words``, ``context_tokens``; each has its default.
+            ``context_words``, ``context_tokens``, ``usual_context``, ``usual_words``; each has its default.
         text_processor: Acts on the texts of the data, in training and at test.
         source: Reader of ``ealign prepare`` whose shards are looked for in the cache where no folder is
             configured; empty: none.
@@ -74,6 +74,8 @@ class NewsDatasets:
             phases=values["phases"],
             context_words=run.get("context_words", DEFAULT_CONTEXT_WORDS),
             context_tokens=run.get("context_tokens"),
+            usual_context=run.get("usual_context", DEFAULT_USUAL_CONTEXT),
+            usual_words=run.get("usual_words"),
         )
 
     @cached_property

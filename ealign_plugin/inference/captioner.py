@@ -21,7 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ealign_plugin.alignment.contexts import CONTEXTS, context_strategy
+from ealign_plugin.alignment.contexts import CONTEXTS, check_usual_context, context_strategy
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.entities import NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
@@ -55,7 +55,8 @@ class NewsCaptioner:
         context: What pass 2 reads where a call does not say it.
 
     Raises:
-        UserError: the context is unknown, or reads the reference caption.
+        UserError: the context is unknown, or reads the reference caption; or the usual context cannot be
+            one.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class NewsCaptioner:
     ) -> None:
         self.model, self.image_processor, self.ner = model.eval(), image_processor, ner
         self.context = _usable(context)
-        self._passes = TwoPasses(model, wording or Wording(), options or InferenceOptions())
+        self._passes = TwoPasses(model, wording or Wording(), _possible(options or InferenceOptions()))
         self._find_sentences = SentenceFinder(ner)
 
     @property
@@ -123,7 +124,7 @@ class NewsCaptioner:
         parts: dict[str, Any] = {
             "image_processor": make_image_processor(settings.image_processor),
             "wording": Wording(settings.templates, make_text_processor(settings.text_processor)),
-            "options": replace(settings.options, **options),
+            "options": _possible(replace(settings.options, **options)),
             "context": _usable(settings.context),
             "ner": ner if isinstance(ner, NamedEntityRecognizer) else load_ner(ner or settings.ner["name"]),
         }
@@ -147,7 +148,7 @@ class NewsCaptioner:
                 empty one is allowed.
             context: What pass 2 reads (`ealign_plugin.alignment.contexts`), without the oracles, which know
                 the caption; None: the run's.
-            headline: The article's headline, which ``around_image`` reads.
+            headline: The article's headline, which ``around_image`` reads, and what adds to it.
             image_position: Index of the paragraph before which the photo stands; for ``around_image`` too.
             scores: Run pass 1 also where the context needs none of it.
 
@@ -255,6 +256,12 @@ class NewsCaptioner:
             )
             for sample, one, context, caption in zip(samples, first, contexts, captions, strict=True)
         ]
+
+
+def _possible(options: InferenceOptions) -> InferenceOptions:
+    """The options themselves, where their usual context can be one; plugins may register it."""
+    check_usual_context(options.usual_context)
+    return options
 
 
 def _usable(context: str) -> str:

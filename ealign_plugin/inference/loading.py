@@ -96,7 +96,8 @@ def load_plugins(settings: CaptioningSettings, path: Path, trusted: Sequence[str
     Raises:
         UserError: one of them is not trusted, or cannot be imported.
     """
-    if settings.model.get("arch") not in FAMILIES or settings.context not in CONTEXTS:
+    contexts = (settings.context, settings.options.usual_context)
+    if settings.model.get("arch") not in FAMILIES or any(name not in CONTEXTS for name in contexts):
         load_installed()
     load_modules(trusted)
     allowed = installed_packages()

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ealign_plugin.alignment.contexts import CONTEXTS, DEFAULT_CONTEXT_WORDS
+from ealign_plugin.alignment.contexts import (
+    CONTEXTS,
+    DEFAULT_CONTEXT_WORDS,
+    DEFAULT_USUAL_CONTEXT,
+    check_usual_context,
+)
 from ealign_plugin.errors import UserError
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
@@ -35,6 +40,17 @@ class InferenceOptions:
     context_tokens: int | None = option(
         None, "budget in tokens of the language model instead; null: words count", least=1
     )
+    usual_context: str = option(
+        DEFAULT_USUAL_CONTEXT,
+        "context that `supplemented` adds to and that all that select fall back to: head, around_image or "
+        "another that needs neither pass 1 nor the caption; in training and at test",
+    )
+    usual_words: int | None = option(
+        None,
+        "part of the budget (in its unit) that is the usual context's own where something is added to it; "
+        "null: half",
+        least=0,
+    )
     threshold: float | None = option(
         0.5, "a sentence is selected when P(yes) is at least this; null: each may be"
     )
@@ -50,6 +66,11 @@ class InferenceOptions:
 
     def __post_init__(self) -> None:
         _check_ranges(self)
+        budget = self.context_words if self.context_tokens is None else self.context_tokens
+        if self.usual_words is not None and self.usual_words > budget:
+            raise UserError(
+                f"run.usual_words: found {self.usual_words}, expected at most {budget}, a context's budget"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +167,11 @@ def from_run(run: Mapping[str, Any]) -> tuple[InferenceOptions, EvaluationOption
     """The options of a ``run`` section; keys that are missing have their defaults, others are not read.
 
     Raises:
-        UserError: a value that the classes refuse.
+        UserError: a value that the classes refuse, or a usual context that cannot be one.
     """
+    inference = InferenceOptions(**{name: run[name] for name in INFERENCE_OPTIONS if name in run})
+    check_usual_context(inference.usual_context)
     return (
-        InferenceOptions(**{name: run[name] for name in INFERENCE_OPTIONS if name in run}),
+        inference,
         EvaluationOptions(**{name: run[name] for name in EVALUATION_OPTIONS if name in run}),
     )

@@ -6,7 +6,7 @@
      "model": {"arch": "ealign_instructblip", "model_type": "micro", …},      resolved
      "templates": {"caption": "Article: {context} …", …},
      "context": "refined",                     what pass 2 reads where a call does not say it
-     "inference": {"context_words": 80, "threshold": 0.5, "num_beams": 1, …},
+     "inference": {"context_words": 80, "usual_context": "head", "threshold": 0.5, "num_beams": 1, …},
      "ner": {"name": "en_core_web_sm", "version": "3.8.0"},
      "image_processor": {"name": "ealign_image", "image_size": 64, …},
      "text_processor": {"name": "ealign_text"},

@@ -11,7 +11,7 @@ sentences). The evaluation and `ealign_plugin.NewsCaptioner` both run it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -64,15 +64,15 @@ class TwoPasses:
         scores = [self.score_sentences(features[i : i + 1], sample) for i, sample in enumerate(samples)]
         selected = [self._select_sentences(row, sample) for row, sample in zip(scores, samples, strict=True)]
         read = [
-            self.context(sample, "refined", FirstPass(selection=Selection(sentences)))
-            for sample, sentences in zip(samples, selected, strict=True)
+            self.context(sample, "refined", FirstPass(selection=selection))
+            for sample, selection in zip(samples, selected, strict=True)
         ]
         answers = self.generate(features, [self.wording.entity(context.text) for context in read])
         separator = self.wording.templates.separator
         first = []
-        for sample, row, sentences, answer in zip(samples, scores, selected, answers, strict=True):
+        for sample, row, selection, answer in zip(samples, scores, selected, answers, strict=True):
             names, hallucinated = select_entities(self.wording.sample(sample), answer, separator)
-            first.append(FirstPass(tuple(row), Selection(sentences, names), hallucinated))
+            first.append(FirstPass(tuple(row), replace(selection, entities=names), hallucinated))
         return first
 
     def score_sentences(self, features: Tensor, sample: NewsSample) -> list[float]:
@@ -112,6 +112,8 @@ class TwoPasses:
             words=self.options.context_words,
             tokens=self.options.context_tokens,
             count_tokens=self.model.count_tokens,
+            usual_context=self.options.usual_context,
+            usual_words=self.options.usual_words,
         )
 
     def captions(self, features: Tensor, contexts: Sequence[str]) -> list[str]:
@@ -160,14 +162,15 @@ class TwoPasses:
         )
         return [float(output[f"loss_{i}"]) for i in range(len(samples))]
 
-    def _select_sentences(self, scores: Sequence[float], sample: NewsSample) -> tuple[int, ...]:
-        return select_sentences(
+    def _select_sentences(self, scores: Sequence[float], sample: NewsSample) -> Selection:
+        chosen = select_sentences(
             scores,
             threshold=self.options.threshold,
             top_k=self.options.top_k,
             words=self.options.select_words,
             texts=[self.wording.text(sentence.text) for sentence in sample.sentences],
         )
+        return Selection(chosen, scores=tuple(scores[index] for index in chosen))
 
 
 def main_context(contexts: Sequence[str]) -> str:

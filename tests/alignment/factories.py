@@ -13,10 +13,16 @@ STRATEGIES = list(CONTEXTS)
 BUDGETED = [strategy for strategy in STRATEGIES if strategy not in ("none", "full")]
 
 
-def budget(words, length=None, **templates):
+def budget(words, length=None, usual="head", usual_words=None, **templates):
     """A budget of words, or of what another function counts; names are listed as the templates say."""
-    wording = Wording(Templates(**templates))
-    return context_budget(wording, words=words, tokens=words if length else None, count_tokens=length)
+    return context_budget(
+        Wording(Templates(**templates)),
+        words=words,
+        tokens=words if length else None,
+        count_tokens=length,
+        usual_context=usual,
+        usual_words=usual_words,
+    )
 
 
 def context(strategy, words, selection=CHOSEN, sample=STORM, **options):

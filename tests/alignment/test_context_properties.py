@@ -81,13 +81,14 @@ def test_refined_reads_only_what_was_selected_the_first_of_it(question, words):
 
 
 @steady
-@given(questions(), WORDS)
-def test_supplemented_shows_the_first_names_in_half_of_the_budget(question, words):
-    made = read(question, "supplemented", words)
+@given(questions(), WORDS, st.none() | st.integers(0, 30))
+def test_supplemented_shows_the_first_names_in_half_of_what_the_usual_context_leaves(question, words, usual):
+    usual = usual if usual is None else min(usual, words)
+    made = read(question, "supplemented", words, usual_words=usual)
     _, mark, names = made.text.partition("Names: ")
     shown = names.removesuffix(".").split("; ") if mark else []
     assert shown == list(question[1].entities[: len(shown)])
-    assert len((mark + names).split()) <= words / 2
+    assert len((mark + names).split()) <= (words - (words // 2 if usual is None else usual)) / 2
 
 
 @steady

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from ealign_plugin.errors import UserError
 from ealign_plugin.inference.results import Caption
-from tests.inference.factories import ARTICLES, png
+from tests.inference.factories import ARTICLES, from_checkpoint, png
 from tests.messages import message_of
 
 # One photo
@@ -46,6 +47,15 @@ def test_pass_1_runs_only_where_it_is_needed(captioner, photos, monkeypatch):
     monkeypatch.undo()
     scored = captioner(photos[0], ARTICLES[0], context="head", scores=True)
     assert len(scored.sentences) == 4 and (scored.caption, scored.context) == (result.caption, result.context)
+
+
+def test_the_usual_context_is_read_where_nothing_is_selected(run_folder, ner, photos):
+    options = {"usual_context": "around_image", "threshold": 1.1}
+    captioner = from_checkpoint(run_folder, ner, **options)
+    result = captioner(photos[0], ARTICLES[0], headline="Storm", image_position=1)
+    assert result.context.startswith("Storm Ana Ruiz spoke in Oslo.")
+    with pytest.raises(UserError, match="run.usual_context: 'oracle' reads the reference caption"):
+        from_checkpoint(run_folder, ner, usual_context="oracle")
 
 
 # Many photos

@@ -27,7 +27,9 @@ SETTINGS = CaptioningSettings(
     model={"arch": "ealign_llava", "model_type": "micro", "pretrained": "a/folder", "max_txt_len": 64},
     templates=Templates(caption="{context} Now?", separator="\n"),
     context="supplemented",
-    options=InferenceOptions(context_tokens=90, threshold=None, num_beams=2),
+    options=InferenceOptions(
+        context_tokens=90, usual_context="around_image", usual_words=40, threshold=None, num_beams=2
+    ),
     ner={"name": "en_core_web_md", "version": "3.8.0"},
     image_processor={"name": "ealign_image", "image_size": 32},
     text_processor={"name": "ealign_text"},
@@ -39,6 +41,13 @@ CONFIG = {
     "datasets": {"ealign_micronews": {"templates": {"no": "nope"}}},
     "run": {"contexts": ["oracle", "head", "supplemented"], "num_beams": 1, "plugins": ["a_package"]},
 }
+
+
+def test_settings_of_older_checkpoints_have_the_head_as_their_usual_context():
+    record = SETTINGS.to_json()
+    old = {key: value for key, value in record["inference"].items() if not key.startswith("usual_")}
+    read = CaptioningSettings.from_json({**record, "inference": old}).options
+    assert (read.usual_context, read.usual_words) == ("head", None)
 
 
 def test_what_is_written_is_read_again(tmp_path):

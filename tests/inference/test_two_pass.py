@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lavis.models import load_model
 
 from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.alignment.selection import Selection
 from ealign_plugin.errors import UserError
 from ealign_plugin.inference.options import InferenceOptions
 from ealign_plugin.inference.two_pass import FirstPass, TwoPasses
@@ -105,6 +108,28 @@ def test_selections_are_those_of_each_photo_alone(model):
 def test_repeated_sentences_are_selected_once(model, features):
     first = passes(model, threshold=0.0).select(features, [sample(["Ana came."] * 3 + ["It rained."])])[0]
     assert first.selection.sentences == (0, 3)
+
+
+def test_a_selection_carries_its_scores(model, features):
+    first = passes(model, threshold=0.0).select(features, [sample(["Ana came.", "It rained.", "Bo left."])])[
+        0
+    ]
+    assert first.selection.sentences == (0, 1, 2) and first.selection.scores == first.scores
+
+
+def test_over_budget_the_best_scored_sentence_is_read(model):
+    one = sample([f"{name} b c d e f g h." for name in "ABC"])
+    first = FirstPass(selection=Selection((0, 1, 2), scores=(0.51, 0.52, 0.99)))
+    assert passes(model, context_words=20).context(one, "refined", first).sentences == (1, 2)
+    assert passes(model, context_words=9).context(one, "refined", first).sentences == (2,)
+
+
+def test_what_is_selected_joins_the_usual_context_of_the_options(model):
+    one = replace(sample(["It rained.", "Ana Ruiz came."]), headline="Storm", image_position=0)
+    two, first = passes(model, context_words=9, usual_context="around_image", usual_words=3), FirstPass()
+    assert two.context(one, "refined", first).text == "Storm It rained. Ana Ruiz came."
+    added = FirstPass(selection=Selection((1,), ("Ana",)))
+    assert two.context(one, "supplemented", added).text == "Storm It rained. Ana Ruiz came. Names: Ana."
 
 
 def test_a_budget_of_tokens_counts_the_models_tokens(model, features):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.selection import Selection, count_words, unrepeated
@@ -14,6 +14,9 @@ from ealign_plugin.registry import Registry
 DEFAULT_CONTEXT_WORDS = 500
 """``run.context_words`` where a config does not set it."""
 
+DEFAULT_USUAL_CONTEXT = "head"
+"""``run.usual_context`` where a config does not set it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -23,9 +26,14 @@ class Budget:
         number: The largest length; at least 1.
         length: Measures a text: its words (split at white space), or its tokens.
         list_names: Names → the text that shows them in a context.
+        usual: Name of the usual context (``run.usual_context``): what is selected joins it or falls back to
+            it.
+        usual_least: What of the number is the usual context's own where something joins it
+            (``run.usual_words``); None: half.
 
     Raises:
-        UserError: a number below 1.
+        UserError: a number below 1, a part that is larger than the whole, or a usual context that is unknown,
+            needs a selection or reads the reference caption.
 
     Example:
         >>> Budget(3).fits("Ana Ruiz spoke."), Budget(3).fits("Ana Ruiz spoke in Oslo.")
@@ -35,10 +43,22 @@ class Budget:
     number: int
     length: Callable[[str], int] = count_words
     list_names: Callable[[Sequence[str]], str] = Wording().list_names
+    usual: str = DEFAULT_USUAL_CONTEXT
+    usual_least: int | None = None
 
     def __post_init__(self) -> None:
         if self.number < 1:
             raise UserError(f"context: a budget of at least 1 was expected, found {self.number}")
+        if self.usual_least is not None and not 0 <= self.usual_least <= self.number:
+            raise UserError(
+                f"run.usual_words: found {self.usual_least}, expected 0 to {self.number}, a context's budget"
+            )
+        check_usual_context(self.usual)
+
+    @property
+    def usual_part(self) -> int:
+        """So much of the number is the usual context's own where something joins it."""
+        return self.number // 2 if self.usual_least is None else self.usual_least
 
     def fits(self, text: str) -> bool:
         """Is the text within the budget?"""
@@ -51,24 +71,28 @@ def context_budget(
     words: int = DEFAULT_CONTEXT_WORDS,
     tokens: int | None = None,
     count_tokens: Callable[[str], int] | None = None,
+    usual_context: str = DEFAULT_USUAL_CONTEXT,
+    usual_words: int | None = None,
 ) -> Budget:
-    """The budget that ``run.context_words`` and ``run.context_tokens`` set.
+    """The budget that ``run.context_words``, ``context_tokens``, ``usual_context`` and ``usual_words`` set.
 
     Args:
         wording: How names are listed.
         words: Largest number of words; counts where ``tokens`` is None.
         tokens: Largest number of tokens of the finished context.
         count_tokens: Text → number of the model's tokens; needed where ``tokens`` is set.
+        usual_context: See `Budget`.
+        usual_words: The part of the usual context, in tokens where ``tokens`` is set; None: half.
 
     Raises:
-        UserError: a number below 1.
+        UserError: as `Budget`.
         ValueError: tokens without their counter.
     """
     if tokens is None:
-        return Budget(words, count_words, wording.list_names)
+        return Budget(words, count_words, wording.list_names, usual_context, usual_words)
     if count_tokens is None:
         raise ValueError("a context of so many tokens needs count_tokens, the model's token counter")
-    return Budget(tokens, count_tokens, wording.list_names)
+    return Budget(tokens, count_tokens, wording.list_names, usual_context, usual_words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +102,15 @@ class Context:
     Args:
         text: The text.
         sentences: Indexes into ``sample.sentences``, ascending.
+        wanted: Indexes of all sentences that a larger budget would add to, the most wanted first; what
+            `compose` was given. Empty: a larger budget adds none.
+        headline: What a budget that is large enough shows in front of the sentences.
     """
 
     text: str
     sentences: tuple[int, ...] = ()
+    wanted: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    headline: str = field(default="", compare=False, repr=False)
 
 
 MakeContext = Callable[[NewsSample, Budget, Selection | None], Context]
@@ -131,6 +160,19 @@ def context_strategy(name: str) -> ContextStrategy:
     return CONTEXTS.get(name)
 
 
+def check_usual_context(name: str) -> None:
+    """Refuse a usual context that could not be read without pass 1 and the reference caption.
+
+    Raises:
+        UserError: it is unknown, needs a selection or reads the caption.
+    """
+    where = "run.usual_context"
+    strategy = CONTEXTS.get(name, where)
+    if strategy.needs_selection or strategy.reads_caption:
+        what = "needs pass 1" if strategy.needs_selection else "reads the reference caption"
+        raise UserError(f"{where}: {name!r} {what}; choose another context, such as 'head'")
+
+
 def build_context(
     sample: NewsSample, strategy: str, budget: Budget, selection: Selection | None = None
 ) -> Context:
@@ -144,7 +186,8 @@ def build_context(
             finished context is measured whole, so that its tokens are within the budget even where a joint
             costs one.
         selection: What pass 1 chose; needed where the strategy reads it, else without effect. Of a sentence
-            that was selected twice the first is read.
+            that was selected twice the first is read. Over budget the best-scored sentences stay; without
+            scores the first.
 
     Raises:
         UserError: an unknown strategy, or a selection is missing.
@@ -155,4 +198,4 @@ def build_context(
     if selection is None:
         raise UserError(f"context {strategy!r} needs a selection from pass 1, none was given")
     once = unrepeated(selection.sentences, lambda index: sample.sentences[index].text)
-    return found.make(sample, budget, replace(selection, sentences=tuple(once)))
+    return found.make(sample, budget, selection.only(once))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain, zip_longest
 
 from ealign_plugin.alignment.contexts.base import Budget, Context, register_context
-from ealign_plugin.alignment.contexts.compose import compose, joined
+from ealign_plugin.alignment.contexts.compose import compose, joined, supplement
 from ealign_plugin.alignment.selection import Selection, oracle
 from ealign_plugin.news import NewsSample
 
@@ -43,14 +43,14 @@ def around_image(sample: NewsSample, budget: Budget, selection: Selection | None
 def refined(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
     """The selected sentences."""
     assert selection is not None
-    return compose(sample, selection.sentences, budget, once=True)
+    return compose(sample, selection.best_first, budget, once=True)
 
 
 @register_context("supplemented", needs_selection=True)
 def supplemented(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
-    """The selected sentences and names, and as much of the head as fits."""
+    """The usual context, and in it the selected sentences and names."""
     assert selection is not None
-    return compose(sample, selection.sentences, budget, names=selection.entities, once=True, complete=True)
+    return supplement(sample, budget, selection.best_first, selection.entities)
 
 
 @register_context("oracle", reads_caption=True)
@@ -68,8 +68,21 @@ def oracle_sentences(sample: NewsSample, budget: Budget, selection: Selection | 
 
 @register_context("oracle_entities", reads_caption=True)
 def oracle_entities(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
-    """The head, and the names that the reference caption would select."""
+    """The usual context, and the names that the reference caption would select."""
     return compose(sample, (), budget, names=oracle(sample, sentences=False).entities, once=True)
+
+
+@register_context("supplemented_oracle", reads_caption=True)
+def supplemented_oracle(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
+    """The usual context, and in it the sentences and names that the reference caption would select."""
+    right = oracle(sample)
+    return supplement(sample, budget, right.sentences, right.entities)
+
+
+@register_context("supplemented_oracle_sentences", reads_caption=True)
+def supplemented_oracle_sentences(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
+    """The usual context, and in it the sentences that the reference caption would select."""
+    return supplement(sample, budget, oracle(sample, entities=False).sentences)
 
 
 def _around(sample: NewsSample, position: int) -> Iterable[int]:

@@ -33,5 +33,5 @@ class CaptionTask(AlignmentTask):
         return [self.example(wording.caption(context.text), sample.caption)]
 
     def ask(self, sample: NewsSample, wording: Wording, budget: Budget) -> Prompt:
-        """The caption from the head of the article, which needs no first pass."""
-        return wording.caption(build_context(sample, "head", budget).text)
+        """The caption from the usual context, which needs no first pass."""
+        return wording.caption(build_context(sample, budget.usual, budget).text)

@@ -38,8 +38,8 @@ class EntityTask(AlignmentTask):
         return [self.example(wording.entity(context.text), wording.names(names) or EMPTY_LIST)]
 
     def ask(self, sample: NewsSample, wording: Wording, budget: Budget) -> Prompt:
-        """The names in the head of the article, which needs no first pass."""
-        return wording.entity(build_context(sample, "head", budget).text)
+        """The names in the usual context, which needs no first pass."""
+        return wording.entity(build_context(sample, budget.usual, budget).text)
 
     def parse(self, answer: str, wording: Wording) -> tuple[str, ...]:
         """The names in a list of names."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ealign_plugin.alignment.contexts import DEFAULT_CONTEXT_WORDS, Budget, context_budget
+from ealign_plugin.alignment.contexts import (
+    DEFAULT_CONTEXT_WORDS,
+    DEFAULT_USUAL_CONTEXT,
+    Budget,
+    context_budget,
+)
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.tasks import BUILT_IN_TASKS, TASKS, Example
@@ -42,6 +47,8 @@ class TaskMixer:
         context_tokens: Budget in the model's tokens instead (``run.context_tokens``); needs
             ``count_tokens``.
         count_tokens: Text → number of the model's tokens.
+        usual_context: What is selected joins it or falls back to it (``run.usual_context``).
+        usual_words: Its own part of the budget (``run.usual_words``).
 
     Raises:
         UserError: the batch cannot hold the mix, or the phases are not in order.
@@ -55,6 +62,8 @@ class TaskMixer:
     context_words: int = DEFAULT_CONTEXT_WORDS
     context_tokens: int | None = None
     count_tokens: Callable[[str], int] | None = None
+    usual_context: str = DEFAULT_USUAL_CONTEXT
+    usual_words: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -96,7 +105,26 @@ class TaskMixer:
             words=self.context_words,
             tokens=self.context_tokens,
             count_tokens=self.count_tokens,
+            usual_context=self.usual_context,
+            usual_words=self.usual_words,
         )
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for the examples to be, by the keys of the config.
+
+        Options that older checkpoints do not know are left out where they have their default.
+        """
+        values = {
+            "run.context_tokens": self.context_tokens,
+            "run.usual_context": None if self.usual_context == DEFAULT_USUAL_CONTEXT else self.usual_context,
+            "run.usual_words": self.usual_words,
+        }
+        return {
+            "recipe": self.recipe.identity(self.context_words),
+            "phases": [dict(phase) for phase in self.phases],
+            "templates": asdict(self.wording.templates),
+            **{key: value for key, value in values.items() if value is not None},
+        }
 
     def __call__(self, stream: Iterable[tuple[RawSample, NewsSample, Tensor]]) -> Iterator[dict[str, Any]]:
         return self.mix(stream, *this_worker())

@@ -22,7 +22,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -134,10 +134,7 @@ class TrainingStream(wds.DataPipeline):
             "seed": self.mixer.seed,
             "batch_size": self.mixer.batch_size,
             "shuffle_shards": self.samples.window,
-            "recipe": self.mixer.recipe.identity(self.mixer.context_words),
-            "phases": [dict(phase) for phase in self.mixer.phases],
-            "templates": asdict(self.mixer.wording.templates),
-            **({"run.context_tokens": tokens} if (tokens := self.mixer.context_tokens) else {}),
+            **self.mixer.identity(),
         }
 
 

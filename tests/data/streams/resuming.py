@@ -34,9 +34,17 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def training(
-    shards, *, recipe=MIX, seed=1, batch_size=8, phases=PHASES, context_words=20, **options
+    shards, *, recipe=MIX, seed=1, batch_size=8, phases=PHASES, context_words=20, usual="head", **options
 ) -> TrainingStream:
-    mixer = TaskMixer(recipe, Wording(), batch_size, seed=seed, phases=phases, context_words=context_words)
+    mixer = TaskMixer(
+        recipe,
+        Wording(),
+        batch_size,
+        seed=seed,
+        phases=phases,
+        context_words=context_words,
+        usual_context=usual,
+    )
     return training_stream(shards, mixer, **{"image_processor": to_tensor, "window": 2, **options})
 
 

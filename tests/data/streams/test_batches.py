@@ -51,6 +51,7 @@ def test_the_states_are_taken_out_of_the_batch(index):
         ({"window": 3}, "datasets.news.shuffle_shards: 2 when .*, 3 now"),
         ({"phases": ()}, r"datasets.news.phases: \[\{.*\}\] when .*, \[\] now"),
         ({"context_words": 21}, "run.context_words: 20 when .*, 21 now"),
+        ({"usual": "none"}, "datasets.news: .*templates when .*, run.usual_context now"),
         (
             {"recipe": MIX.changed({"tasks": {"sentence": 2, "caption": 1, "entity": 0.3}})},
             "datasets.news.recipe.tasks: caption, sentence, entity when .*, sentence, caption, entity now",

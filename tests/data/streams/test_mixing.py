@@ -159,6 +159,18 @@ def test_contexts_may_be_counted_in_tokens(index):
         take(1, training(index.shards["train"], context_tokens=30))
 
 
+def test_the_usual_context_is_that_of_the_run(index):
+    """Names, which no recipe leaves out, join the sentences that the usual context reads of its part."""
+    recipe = TaskMixture(tasks={"caption": 1}, contexts={"supplemented": 1}, miss=0, extra=0)
+    texts = {
+        name: take(8, training(index.shards["train"], recipe=recipe, usual_context=name, context_words=16))
+        for name in ("none", "head")
+    }
+    assert not any("It rained" in item["instruction"] for item in texts["none"])
+    assert all("It rained" in item["instruction"] for item in texts["head"])
+    assert all("Names: Ruiz; Oslo." in i["instruction"] for i in texts["none"] if i["key"].endswith("_0"))
+
+
 @pytest.mark.parametrize("name", ["context_words", "context_tokens"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "10"])
 def test_a_budget_is_a_whole_number(name, value):

@@ -11,5 +11,5 @@ from ealign_plugin.news import NewsSample
 def lead_and_selected(sample: NewsSample, budget: Budget, selection: Selection | None) -> Context:
     """The first paragraph and the selected sentences, in the article's order."""
     lead = [index for index, sentence in enumerate(sample.sentences) if sentence.paragraph == 0]
-    chosen = selection.sentences if selection else ()
+    chosen = selection.best_first if selection else ()
     return compose(sample, [*lead, *chosen], budget, once=True)
