@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ealign_plugin.alignment.contexts import Budget
+from ealign_plugin.alignment.contexts import CONTEXTS, Budget
 from ealign_plugin.alignment.coverage import parts_of, parts_of_all
 from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.errors import UserError
@@ -34,8 +34,13 @@ def untrained_reading(config: Config, weights: Path | None = None) -> list[str]:
     if not trainings or len(known) < len(names):
         return []
     run = {**defaults(), **config["run"]}
-    budget, trained = _budget(run), sorted(set().union(*known))
-    covered = parts_of_all(trained, budget)
+    budget, trained = _budget(run, run), sorted(set().union(*known))
+    covered = frozenset[str]().union(
+        *(
+            parts_of_all(strategies, _budget(run, {**defaults(), **training["run"]}))
+            for strategies, training in zip(known, trainings, strict=True)
+        )
+    )
     lines = _longer_budget(run, trainings)
     keys = ["contexts", "caption_loss"] if run["test_splits"] else []
     if run.get("valid_splits") and weights is None:
@@ -80,6 +85,8 @@ def _config_of(weights: Path) -> Config | None:
 def _trained_contexts(config: Config) -> set[str] | None:
     """The contexts that captions are trained in; None where a data set does not say it."""
     names: set[str] = set()
+    if {**defaults(), **config["run"]}["usual_context"] not in CONTEXTS:  # of a package that is not here
+        return None
     for section in (config.get("datasets") or {}).values():
         if "train" not in (section.get("splits") or SPLITS):
             continue
@@ -114,5 +121,7 @@ def _longer_budget(run: Config, trainings: list[Config]) -> list[str]:
     ]
 
 
-def _budget(run: Config) -> Budget:
-    return Budget(run["context_words"] if run["context_tokens"] is None else run["context_tokens"])
+def _budget(run: Config, usual_of: Config) -> Budget:
+    """The number that the test reads, with the usual context of a run."""
+    number = run["context_words"] if run["context_tokens"] is None else run["context_tokens"]
+    return Budget(number, usual=usual_of["usual_context"])

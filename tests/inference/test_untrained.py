@@ -100,6 +100,18 @@ def test_what_the_training_before_read_counts_too(trained):
     assert len(untrained_reading(config({"head": 1}, contexts=["full"], context_words=201), after)) == 1
 
 
+def test_a_supplement_shows_what_its_usual_context_shows(trained):
+    over_photo = config({"supplemented": 1}, usual_context="around_image", contexts=["around_image"])
+    assert untrained_reading(over_photo) == []
+    over_head = trained(config({"supplemented": 1}), "run")
+    (line,) = untrained_reading(
+        config({}, usual_context="around_image", contexts=["supplemented"]), over_head
+    )
+    assert "found supplemented, which reads the headline" in line
+    over_photo["run"]["usual_context"] = "of_another_package"
+    assert untrained_reading(config({}, contexts=["full"]), trained(over_photo, "strange")) == []
+
+
 def test_where_it_is_not_known_nothing_is_told(tmp_path):
     foreign = config({}, contexts=["full"])
     foreign["datasets"] = {"coco_caption": {}}
