@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from ealign_plugin.alignment.own_selections import read_selections
 from ealign_plugin.alignment.tasks import TASKS, TaskOptions
 from ealign_plugin.alignment.tasks.base import check_shares
 from ealign_plugin.errors import UserError
@@ -53,9 +54,21 @@ class TaskMixture(TaskOptions):
     def identity(self, words: int) -> dict[str, Any]:
         """JSON values that tell two mixtures apart, in the order and by the names of older checkpoints.
 
+        Options that these do not know are left out where they have their default. Of a file of selections its
+        content counts.
+
         Args:
             words: Budget of the contexts.
+
+        Raises:
+            UserError: this file cannot be read.
         """
         values = asdict(self)
+        if not values.pop("selections"):
+            del values["own_share"]
+        else:
+            values["selections"] = read_selections(self.selections).sha256
+        if not self.extra_names:
+            del values["extra_names"]
         first = {name: dict(values.pop(name)) for name in ("tasks", "contexts", "entity_contexts")}
         return {**first, "words": words, **values}

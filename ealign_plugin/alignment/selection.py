@@ -101,7 +101,9 @@ def oracle(sample: NewsSample, *, sentences: bool = True, entities: bool = True)
     )
 
 
-def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: float) -> Selection:
+def noisy_oracle(
+    sample: NewsSample, rng: random.Random, *, miss: float, extra: float, extra_names: float = 0.0
+) -> Selection:
     """The oracle's selection with mistakes, so that pass 2 learns to read what pass 1 will give it.
 
     Args:
@@ -109,6 +111,7 @@ def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: 
         rng: Where the mistakes come from.
         miss: Share of the right sentences and names that are left out; one right sentence always stays.
         extra: Expected number of wrong sentences per right one, at most 1.
+        extra_names: The same of names: others of the article, which stand where the article has them.
     """
     labels = sentence_labels(sample)
     right = [index for index, positive in enumerate(labels) if positive]
@@ -116,8 +119,29 @@ def noisy_oracle(sample: NewsSample, rng: random.Random, *, miss: float, extra: 
     kept = [index for index in right if rng.random() >= miss] or right[:1]
     added = sum(rng.random() < extra for _ in right)
     sentences = sorted(kept + rng.sample(wrong, min(added, len(wrong))))
-    names = [name for name in shared_entities(sample) if rng.random() >= miss]
+    shared = shared_entities(sample)
+    names = [name for name in shared if rng.random() >= miss]
+    if extra_names:  # no draw where it is off, so that the draws are those of earlier versions
+        others = _other_names(sample)
+        added = sum(rng.random() < extra_names for _ in shared)
+        listed = {*names, *rng.sample(others, min(added, len(others)))}
+        names = [name for name in _article_names(sample).values() if name in listed]
     return Selection(tuple(sentences), tuple(names))
+
+
+def _article_names(sample: NewsSample) -> dict[str, str]:
+    """Key → name of all entities of the article, in article order, each once."""
+    found: dict[str, str] = {}
+    for sentence in sample.sentences:
+        for entity in sentence.entities:
+            found.setdefault(entity_key(entity.text), " ".join(entity.text.split()))
+    return found
+
+
+def _other_names(sample: NewsSample) -> list[str]:
+    """The article's names that are not in the caption, in article order."""
+    wanted = entity_keys(sample.caption_entities)
+    return [name for key, name in _article_names(sample).items() if key not in wanted]
 
 
 def count_words(text: str) -> int:

@@ -16,6 +16,7 @@ from ealign_plugin.cli.inspect import inspect
 from ealign_plugin.cli.ladder import ladder
 from ealign_plugin.cli.list import list_registered
 from ealign_plugin.cli.prepare import prepare
+from ealign_plugin.cli.select import select
 from ealign_plugin.cli.third_party import silence_third_party_warnings
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def add(command: Callable[..., None], name: str | None = None) -> None:
     app.command(name)(run)
 
 
-for command in (prepare, inspect, estimate, export, ladder):
+for command in (prepare, inspect, estimate, export, select, ladder):
     add(command)
 add(list_registered, "list")
 

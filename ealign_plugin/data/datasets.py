@@ -93,6 +93,18 @@ class NewsDatasets:
                 )
         return splits
 
+    @cached_property
+    def half(self) -> int | None:
+        """The half of the articles that is trained on; None: both.
+
+        Raises:
+            UserError: neither 0 nor 1.
+        """
+        half = self.section.get("half")
+        if half is not None and (type(half) is not int or half not in (0, 1)):
+            raise UserError(f"datasets.{self.name}.half: 0, 1 or null was expected, found {half!r}")
+        return half
+
     def folder(self) -> Path | UPath:
         """The configured folder (a relative path starts at the working directory), else that in the cache.
 
@@ -149,6 +161,7 @@ class NewsDatasets:
                     rank=rank,
                     world_size=world_size,
                     max_skipped=self.section["max_skipped"],
+                    half=self.half,
                 )
             else:
                 datasets[split] = EvaluationSamples(

@@ -126,6 +126,26 @@ def test_mistakes_are_as_frequent_as_asked():
     assert sum(len(d.entities) for d in drawn) / draws == pytest.approx(0.8, rel=0.1)
 
 
+def test_wrong_names_are_others_of_the_article_where_it_has_them():
+    chosen = noisy_oracle(STORM, random.Random(1), miss=0, extra=0, extra_names=1)
+    assert chosen.entities == ("Monday", "Bo Lind", "Bergen", "Ana Ruiz", "OSLO", "Kai Moe")
+    few = article("[Oslo/GPE]", "[Oslo/GPE].", "Rain.")
+    assert noisy_oracle(few, random.Random(1), miss=0, extra=0, extra_names=1).entities == ("Oslo",)
+
+
+def test_wrong_names_are_as_frequent_as_asked_and_leave_the_other_draws_as_they_were():
+    draws = range(600)
+    with_names = [noisy_oracle(STORM, random.Random(d), miss=0.2, extra=0.5, extra_names=0.4) for d in draws]
+    without = [noisy_oracle(STORM, random.Random(d), miss=0.2, extra=0.5) for d in draws]
+    assert [one.sentences for one in with_names] == [one.sentences for one in without]
+    right = set(oracle(STORM).entities)
+    assert [tuple(name for name in one.entities if name in right) for one in with_names] == [
+        one.entities for one in without
+    ]
+    wrong = sum(len(set(one.entities) - right) for one in with_names)
+    assert wrong / len(draws) == pytest.approx(3 * 0.4, rel=0.1)
+
+
 # Pass 1
 
 SCORES = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), max_size=8)

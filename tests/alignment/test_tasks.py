@@ -57,6 +57,12 @@ def test_an_entity_example_asks_for_the_names_that_its_context_shows():
     assert example.target == "Monday; Ana Ruiz; OSLO"
 
 
+def test_a_training_context_may_list_wrong_names():
+    (example,) = visit(STORM, "caption", contexts={"supplemented": 1}, extra_names=1, **EXACT)
+    names = example.instruction.partition("Names: ")[2]
+    assert names == "Monday; Bo Lind; Bergen; Ana Ruiz; OSLO; Kai Moe. Write:"
+
+
 def test_a_name_that_was_cut_off_is_not_asked_for():
     targets = [visit(STORM, "entity", words=words, **EXACT)[0].target for words in (1, 2)]
     assert targets == ["none", "Ana Ruiz"]
@@ -227,7 +233,9 @@ def test_the_number_of_positives(value):
     assert TaskMixture(positives=1).positives == 1
 
 
-@pytest.mark.parametrize("name", ["caption_positive", "any_negative", "miss", "extra"])
+@pytest.mark.parametrize(
+    "name", ["caption_positive", "any_negative", "miss", "extra", "extra_names", "own_share"]
+)
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "0.5", None, False])
 def test_probabilities(name, value):
     with pytest.raises(

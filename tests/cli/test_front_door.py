@@ -30,7 +30,8 @@ def test_help_teaches_by_examples(ealign, command):
 def test_both_are_in_the_list_of_commands(ealign):
     code, text = ealign("--help")
     assert code == 0
-    for command in ("train", "evaluate", "list", "prepare", "inspect", "estimate", "export", "ladder"):
+    commands = ("train", "evaluate", "list", "prepare", "inspect", "estimate", "export", "select", "ladder")
+    for command in commands:
         assert f" {command} " in text
 
 

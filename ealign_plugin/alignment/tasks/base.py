@@ -29,8 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from ealign_plugin.alignment.contexts import CONTEXTS, Budget, Context, build_context
+from ealign_plugin.alignment.own_selections import read_selections
 from ealign_plugin.alignment.prompts import Prompt, Wording
-from ealign_plugin.alignment.selection import noisy_oracle
+from ealign_plugin.alignment.selection import Selection, noisy_oracle
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 from ealign_plugin.registry import Registry
@@ -40,7 +41,8 @@ SHARES = Number(least=0)
 PROBABILITIES = Number(least=0, most=1)
 OPTION_RANGES = {
     "positives": Number(least=1, whole=True),
-    **dict.fromkeys(("caption_positive", "any_negative", "miss", "extra"), PROBABILITIES),
+    **dict.fromkeys(("caption_positive", "any_negative", "miss", "extra", "extra_names"), PROBABILITIES),
+    "own_share": PROBABILITIES,
 }
 """Option of `TaskOptions` → its range."""
 
@@ -75,9 +77,15 @@ class TaskOptions:
             an entity of the same type as their positive (hard negatives).
         miss: Mistakes of the selections made from labels (see `noisy_oracle`): left out.
         extra: Mistakes of the selections made from labels: added.
+        extra_names: Mistakes of their names: names of the article that are not in the caption, so many for
+            each right one.
+        selections: File of a model's own selections (`ealign_plugin.alignment.own_selections`); empty: all
+            are made from labels.
+        own_share: Share of the selections that are the model's own, as far as the file holds them.
 
     Raises:
-        UserError: unknown names, shares that are negative or all zero, or a number outside its range.
+        UserError: unknown names, shares that are negative or all zero, a number outside its range, or a file
+            that is no text.
     """
 
     contexts: Mapping[str, float] = field(default_factory=lambda: {"refined": 1.0})
@@ -87,8 +95,13 @@ class TaskOptions:
     any_negative: float = 0.25
     miss: float = 0.1
     extra: float = 0.2
+    extra_names: float = 0.0
+    selections: str = ""
+    own_share: float = 0.5
 
     def __post_init__(self) -> None:
+        if not isinstance(self.selections, str):
+            raise UserError(f"recipe.selections: a file was expected, found {self.selections!r}")
         check_shares("recipe.contexts", self.contexts, CONTEXTS)
         check_shares("recipe.entity_contexts", self.entity_contexts, CONTEXTS)
         for name, numbers in OPTION_RANGES.items():
@@ -202,9 +215,21 @@ def draw_context(
     budget: Budget,
     rng: random.Random,
 ) -> Context:
-    """A context by a strategy that is drawn by its share; its selection is the oracle's with mistakes."""
+    """A context by a strategy that is drawn by its share, of a selection as `draw_selection` gives it."""
     strategy = rng.choices(list(shares), list(shares.values()))[0]
     selection = None
     if CONTEXTS[strategy].needs_selection:
-        selection = noisy_oracle(sample, rng, miss=options.miss, extra=options.extra)
+        selection = draw_selection(sample, options, rng)
     return build_context(sample, strategy, budget, selection)
+
+
+def draw_selection(sample: NewsSample, options: TaskOptions, rng: random.Random) -> Selection:
+    """The model's own selection, or the oracle's with mistakes.
+
+    Raises:
+        UserError: the file of the model's own cannot be read, or belongs to other data.
+    """
+    if options.selections and rng.random() < options.own_share:
+        if own := read_selections(options.selections).of(sample):
+            return own
+    return noisy_oracle(sample, rng, miss=options.miss, extra=options.extra, extra_names=options.extra_names)

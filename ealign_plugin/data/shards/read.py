@@ -37,11 +37,19 @@ def decode(raw: RawSample, image_processor: ImageProcessor) -> tuple[NewsSample,
     Raises:
         UserError: the record or the picture is missing or broken, or the picture is too large.
     """
-    sample = decode_record(raw)
+    return decode_record(raw), decode_photo(raw, image_processor)
+
+
+def decode_photo(raw: RawSample, image_processor: ImageProcessor) -> Tensor:
+    """Bytes → picture [3, H, W].
+
+    Raises:
+        UserError: the picture is missing or broken, or too large.
+    """
     if not raw.image:
         raise UserError(f"sample {raw.key!r}: there is no photo (.jpg) beside its record")
     size = getattr(image_processor, "decode_size", None)
-    return sample, image_processor(open_image(raw.image, f"sample {raw.key!r}", size))
+    return image_processor(open_image(raw.image, f"sample {raw.key!r}", size))
 
 
 def decode_record(raw: RawSample) -> NewsSample:

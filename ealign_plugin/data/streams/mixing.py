@@ -17,6 +17,7 @@ from ealign_plugin.alignment.contexts import (
     context_budget,
 )
 from ealign_plugin.alignment.mixture import TaskMixture
+from ealign_plugin.alignment.own_selections import read_selections
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.alignment.tasks import BUILT_IN_TASKS, TASKS, Example
 from ealign_plugin.data.shards.read import RawSample
@@ -51,7 +52,8 @@ class TaskMixer:
         usual_words: Its own part of the budget (``run.usual_words``).
 
     Raises:
-        UserError: the batch cannot hold the mix, or the phases are not in order.
+        UserError: the batch cannot hold the mix, the phases are not in order, or a file of selections cannot
+            be read.
     """
 
     recipe: TaskMixture
@@ -82,6 +84,8 @@ class TaskMixer:
         named = set(BUILT_IN_TASKS)
         for _, recipe in [*self._recipes, (0, self.recipe)]:
             _check_batch(recipe, self.batch_size)
+            if recipe.selections:
+                read_selections(recipe.selections)
             named |= set(recipe.tasks)
         self._tasks = [task for task in TASKS if task in named]
 
@@ -121,7 +125,7 @@ class TaskMixer:
         }
         return {
             "recipe": self.recipe.identity(self.context_words),
-            "phases": [dict(phase) for phase in self.phases],
+            "phases": [_phase_identity(phase) for phase in self.phases],
             "templates": asdict(self.wording.templates),
             **{key: value for key, value in values.items() if value is not None},
         }
@@ -184,6 +188,13 @@ class TaskMixer:
             "key": key,
             "stream_state": "",
         }
+
+
+def _phase_identity(phase: Mapping[str, Any]) -> dict[str, Any]:
+    """The phase; of a file of selections its content counts."""
+    if path := phase.get("selections"):
+        return {**phase, "selections": read_selections(path).sha256}
+    return dict(phase)
 
 
 def _check_batch(recipe: TaskMixture, batch_size: int) -> None:

@@ -29,9 +29,10 @@ from typing import Any
 import webdataset as wds
 from torch import Tensor
 
+from ealign_plugin.alignment.own_selections import half_of
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.position import StreamPosition
-from ealign_plugin.data.shards.read import ImageProcessor, RawSample, decode
+from ealign_plugin.data.shards.read import ImageProcessor, RawSample, decode_photo, decode_record
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.data.streams.order import ShuffledSamples, this_worker
 from ealign_plugin.data.streams.position import ConsumerState
@@ -46,21 +47,38 @@ class Decoder:
     Args:
         image_processor: PIL picture → tensor [3, H, W].
         max_skipped: Largest share of bad samples.
+        half: Only the samples of this half of the articles (`half_of`); None: all.
+
+    Raises:
+        UserError: too many are bad, or ten thousand in a row are of the other half.
     """
 
     image_processor: ImageProcessor
     max_skipped: float = 0.05
+    half: int | None = None
     seen: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, stream: Iterable[RawSample]) -> Iterator[tuple[RawSample, NewsSample, Tensor]]:
+        others = 0  # in a row
         for raw in stream:
             self.seen += 1
             try:
-                sample, image = decode(raw, self.image_processor)
+                sample = decode_record(raw)
+                wanted = self.half is None or half_of(sample) == self.half
+                image = decode_photo(raw, self.image_processor) if wanted else None
             except UserError as error:
                 self._skip(str(error))
                 continue
+            if image is None:
+                others += 1
+                if others > 10_000:
+                    raise UserError(
+                        f"half: {self.half} found, and 10,000 samples in a row are of the other half of the "
+                        "articles; set it to null or give more articles"
+                    )
+                continue
+            others = 0
             position = raw.position._replace(decoded=self.seen, skipped=self.skipped.total())
             yield replace(raw, position=position), sample, image
 
@@ -135,6 +153,7 @@ class TrainingStream(wds.DataPipeline):
             "batch_size": self.mixer.batch_size,
             "shuffle_shards": self.samples.window,
             **self.mixer.identity(),
+            **({} if self.decoder.half is None else {"half": self.decoder.half}),
         }
 
 
@@ -147,10 +166,11 @@ def training_stream(
     rank: int = 0,
     world_size: int = 1,
     max_skipped: float = 0.05,
+    half: int | None = None,
 ) -> TrainingStream:
-    """The stream of one process: its part of the shards, decoded and mixed."""
+    """The stream of one process: its part of the shards or of half of the articles, decoded and mixed."""
     return TrainingStream(
         ShuffledSamples(shards, seed=mixer.seed, window=window, rank=rank, world_size=world_size),
-        Decoder(image_processor, max_skipped),
+        Decoder(image_processor, max_skipped, half),
         mixer,
     )

@@ -20,6 +20,7 @@ MAY_DIFFER = (
         "datasets.*.limit",
         "datasets.*.limit.*",
         "datasets.*.max_skipped",
+        "datasets.*.recipe.selections",
     ),
     *("datasets.*.other_image", "datasets.*_processor.eval*"),
     "run.*",

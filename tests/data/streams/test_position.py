@@ -141,18 +141,18 @@ def test_skipped_samples_are_still_counted_after_a_restart(tar_of, news, photo):
 
 def test_only_the_window_is_read_again_and_nothing_is_decoded_before_the_first_new_sample(index, monkeypatch):
     opened, decoded = [], []
-    read_shard, decode = order.read_shard, training_module.decode
+    read_shard, decode = order.read_shard, training_module.decode_record
 
     def counted_read(shard: Shard, others: OtherMembers):
         opened.append(shard.path.name)
         return read_shard(shard, others)
 
-    def counted_decode(raw, processor):
+    def counted_decode(raw):
         decoded.append(raw.key)
-        return decode(raw, processor)
+        return decode(raw)
 
     monkeypatch.setattr(order, "read_shard", counted_read)
-    monkeypatch.setattr(training_module, "decode", counted_decode)
+    monkeypatch.setattr(training_module, "decode_record", counted_decode)
     for stop in range(1, 40):
         whole = batches_of(index.shards["train"], 0)
         opened.clear()

@@ -12,14 +12,16 @@ import pytest
 from PIL import ImageFile
 from torch.utils.data import DataLoader
 
+from ealign_plugin.alignment.own_selections import half_of, write_selections
 from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.alignment.selection import Selection
 from ealign_plugin.data.shards.index import Shard
 from ealign_plugin.data.shards.read import read_shard
 from ealign_plugin.data.streams.evaluation import EvaluationSamples
 from ealign_plugin.data.streams.order import ShuffledSamples
 from ealign_plugin.data.streams.training import Decoder
 from ealign_plugin.errors import UserError
-from tests.data.streams.factories import evaluation_of, index_of, take, text_of, to_tensor, training
+from tests.data.streams.factories import MIX, evaluation_of, index_of, take, text_of, to_tensor, training
 from tests.factories import members
 
 # -------------------------------------------------------------------------------------------- mix of tasks
@@ -40,6 +42,38 @@ def test_equal_seeds_give_equal_streams_and_other_seeds_other_ones(index):
     assert text_of(take(300, pipeline)) == once  # a second iterator of the same stream starts anew
     assert text_of(take(300, training(shards))) == once
     assert text_of(take(300, training(shards, seed=2))) != once
+
+
+def test_two_streams_of_halves_read_each_photo_in_one_of_them(index):
+    shards = index.shards["train"]
+    keys = [{item["key"] for item in take(400, training(shards, half=half))} for half in (0, 1)]
+    assert not keys[0] & keys[1]
+    assert len(keys[0] | keys[1]) == 24
+    articles = [{key.partition("_")[0] for key in half} for half in keys]
+    assert not articles[0] & articles[1]
+
+
+def test_a_half_without_any_article_ends_in_an_error(index):
+    raws = itertools.cycle([next(iter(read_shard(index.shards["train"][0])))])
+    (_, sample, _), *_ = take(1, Decoder(to_tensor)(raws))
+    with pytest.raises(UserError, match="half: . found, and 10,000 samples in a row are of the other half"):
+        next(iter(Decoder(to_tensor, half=1 - half_of(sample))(raws)))
+
+
+def test_a_stream_draws_from_a_models_own_selections(index, tmp_path):
+    shards = index.shards["train"]
+    samples = [
+        sample for _, sample, _ in Decoder(to_tensor)(raw for one in shards for raw in read_shard(one))
+    ]
+    write_selections(tmp_path / "own.jsonl", "", [(one, Selection((2,), scores=(0.5,))) for one in samples])
+    recipe = MIX.changed({"selections": str(tmp_path / "own.jsonl"), "own_share": 1})
+    captions = [item for item in take(80, training(shards, recipe=recipe)) if item["task"] == "caption"]
+    assert captions and all(" It rained on " in f" {item['instruction']}" for item in captions)
+    phases = [{"until": 2, "own_share": 0}]
+    first, *_, last = take(80, training(shards, recipe=recipe, phases=phases))
+    assert "It rained" not in first["instruction"]
+    with pytest.raises(UserError, match=r"none.jsonl: it cannot be read .*write it again by `ealign select`"):
+        training(shards, recipe=MIX.changed({"selections": str(tmp_path / "none.jsonl")}))
 
 
 def test_the_stream_never_ends_and_says_other_things_in_the_next_epoch(index):
