@@ -37,6 +37,7 @@ class Number:
         below: The value must be smaller than this.
         whole: Only ints.
         allow_none: Null is a value too: it turns an option off.
+        words: Words that stand for a number.
     """
 
     least: float | None = None
@@ -45,11 +46,14 @@ class Number:
     below: float | None = None
     whole: bool = False
     allow_none: bool = False
+    words: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
         """Is the value one of these numbers?"""
         if value is None:
             return self.allow_none
+        if isinstance(value, str):
+            return value in self.words
         return self._has_the_type(value) and math.isfinite(value) and self._is_within(value)
 
     def problem(self, where: str, value: object) -> str:
@@ -76,7 +80,9 @@ class Number:
     def __str__(self) -> str:
         kind, limits = "a whole number" if self.whole else "a number", self._limits()
         of = " of" if limits.startswith("at") else ""
-        return kind + (f"{of} {limits}" if limits else "") + (", or null" if self.allow_none else "")
+        others = [*(["null"] if self.allow_none else []), *self.words]
+        numbers = kind + (f"{of} {limits}" if limits else "")
+        return ", ".join([numbers, *others[:-1]]) + (f", or {others[-1]}" if others else "")
 
     def _has_the_type(self, value: object) -> TypeGuard[float]:
         if isinstance(value, bool):
@@ -132,6 +138,7 @@ def option(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with the help and the range of a user's option in its ``metadata``.
 
@@ -141,8 +148,9 @@ def option(
         least: Smallest value.
         most: Largest value.
         choices: All values that there are.
+        words: Words that may stand for a number.
     """
-    metadata = {"help": help, "least": least, "most": most, "choices": choices}
+    metadata = {"help": help, "least": least, "most": most, "choices": choices, "words": words}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -167,13 +175,16 @@ def option_ranges(options: type) -> dict[str, Range]:
     ranges: dict[str, Range] = {}
     for one in fields(options):
         least, most, choices = (one.metadata.get(key) for key in ("least", "most", "choices"))
+        words = one.metadata.get("words", ())
         if choices:
             ranges[one.name] = Choice(choices)
-        elif least is not None or most is not None:
+        elif least is not None or most is not None or words:
             kind = one.type.__name__ if isinstance(one.type, type) else str(one.type)
             names = kind.replace(" ", "").split("|")
             whole = "int" in names and "float" not in names
-            ranges[one.name] = Number(least=least, most=most, whole=whole, allow_none="None" in names)
+            ranges[one.name] = Number(
+                least=least, most=most, whole=whole, allow_none="None" in names, words=words
+            )
     return ranges
 
 

@@ -19,7 +19,7 @@ import ealign_plugin  # noqa: E402, F401  the start-up finder, in an environment
 
 ROOT = Path(__file__).resolve().parents[1]
 
-pytest_plugins = ["tests.environments"]
+pytest_plugins = ["tests.environments", "tests.process_pair"]
 
 
 # Fixtures that start an interpreter of their own, which imports torch, transformers and LAVIS: seconds each.

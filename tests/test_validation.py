@@ -29,6 +29,7 @@ from ealign_plugin.validation import (
         (Number(least=0, below=1), [0, 0.99], [1]),
         (Number(least=1, whole=True, allow_none=True), [None, 1], [0, 1.5]),
         (Number(), [0, -3.5], ["x", [], False]),
+        (Number(allow_none=True, words=("auto",)), [0.5, None, "auto"], ["x", "0.5", True]),
     ],
     ids=str,
 )
@@ -48,6 +49,8 @@ def test_numbers_within_limits(number, good, bad):
         (Number(above=0), "a number above 0"),
         (Number(least=0, below=1), "a number of at least 0 and below 1"),
         (Number(least=1, whole=True, allow_none=True), "a whole number of at least 1, or null"),
+        (Number(words=("auto",)), "a number, or auto"),
+        (Number(least=0, allow_none=True, words=("auto",)), "a number of at least 0, null, or auto"),
         (Choice((False, "bf16", None)), "false, bf16 or null"),
     ],
 )
@@ -79,15 +82,18 @@ class Options:
     names: tuple[str, ...] = option(("a",), "names")
     rates: dict = option({}, "rates")
     kind: str = option("x", "kind", choices=("x", "y"))
+    border: float | str | None = option(0.5, "border", words=("auto",))
 
 
 def test_options_give_defaults_help_and_ranges():
-    assert option_defaults(Options) == {"steps": 5, "share": None, "names": ["a"], "rates": {}, "kind": "x"}
+    plain = {"steps": 5, "share": None, "names": ["a"], "rates": {}, "kind": "x", "border": 0.5}
+    assert option_defaults(Options) == plain
     assert option_help(Options)["share"] == "share of it"
     assert option_ranges(Options) == {
         "steps": Number(least=1, whole=True),
         "share": Number(least=0, most=1, allow_none=True),
         "kind": Choice(("x", "y")),
+        "border": Number(allow_none=True, words=("auto",)),
     }
     first, second = Options(), Options()
     assert first.rates == {} and first.rates is not second.rates

@@ -57,7 +57,8 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
     for key, value in completed.items():
         expected = type(defaults[key]) if defaults.get(key) is not None else types.get(key)
         limits = ranges.get(key)
-        problem = "" if isinstance(limits, Choice) else type_problem(f"run.{key}", value, expected)
+        any_type = isinstance(limits, Choice) or (limits is not None and bool(limits.words))
+        problem = "" if any_type else type_problem(f"run.{key}", value, expected)
         if limits and not problem and (isinstance(limits, Choice) or value is not None):
             problem = limits.problem(f"run.{key}", value)
         problems += [problem] if problem else []

@@ -34,7 +34,7 @@ from ealign_plugin.inference.loading import (
     make_image_processor,
     make_text_processor,
 )
-from ealign_plugin.inference.options import INFERENCE_OPTIONS, InferenceOptions
+from ealign_plugin.inference.options import INFERENCE_OPTIONS, InferenceOptions, chosen_threshold
 from ealign_plugin.inference.protocols import ImageProcessor
 from ealign_plugin.inference.results import Caption, scored_sentences
 from ealign_plugin.inference.two_pass import FirstPass, TwoPasses
@@ -259,8 +259,9 @@ class NewsCaptioner:
 
 
 def _possible(options: InferenceOptions) -> InferenceOptions:
-    """The options themselves, where their usual context can be one; plugins may register it."""
+    """The options, where their threshold is known and their usual context can be one, of a plugin too."""
     check_usual_context(options.usual_context)
+    chosen_threshold(options)
     return options
 
 

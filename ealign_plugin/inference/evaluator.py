@@ -29,7 +29,7 @@ from ealign_plugin.inference.asked_tasks import TaskResults, ask_tasks, other_ta
 from ealign_plugin.inference.figures import caption_figures, mean_losses, selection_figures
 from ealign_plugin.inference.intervals import add_intervals
 from ealign_plugin.inference.journal import Journal, Record
-from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
+from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions, for_validation
 from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
 from ealign_plugin.inference.records import (
     Row,
@@ -69,6 +69,8 @@ class Evaluator:
         self.options, self.plan, self.ner = options, plan, ner
         self.report: dict[str, Any] = {}
         """Of the last test, as metrics.json has it."""
+        self.threshold_choice: Mapping[str, Any] | None = None
+        """How the threshold was chosen (`ealign_plugin.inference.threshold`); None where it wasn't."""
         self._data: EvaluationData | None = None
         self._folder = Path()
         self._journal: Journal | None = None
@@ -170,7 +172,8 @@ class Evaluator:
         records: list[Record] = [
             {"index": index, "key": key} for index, key in zip(batch["index"], batch["key"], strict=True)
         ]
-        passes = TwoPasses(model, self.data.wording, self.options)
+        options = self.options if self.is_test else for_validation(self.options)
+        passes = TwoPasses(model, self.data.wording, options)
         self._measure_losses(model, passes, batch["image"], batch["sample"], records)
         if contexts:
             features = model.encode_images(batch["image"])
@@ -291,6 +294,8 @@ class Evaluator:
                 "articles": add_intervals(figures, rows, main, protocol, self._training),
                 "main_context": main,
                 "ner": {"name": self.ner.name, "version": self.ner.version},
+                "threshold": self.options.threshold,
+                **({"threshold_choice": self.threshold_choice} if self.threshold_choice else {}),
                 "selection": selection,
                 "contexts": figures,
                 **losses,

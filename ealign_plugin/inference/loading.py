@@ -22,6 +22,7 @@ from ealign_plugin.alignment.prompts import fold_white_space
 from ealign_plugin.distributed import choose_device
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.plugins import installed_packages, load_installed, load_modules
+from ealign_plugin.inference.options import AUTO
 from ealign_plugin.inference.protocols import ImageProcessor
 from ealign_plugin.inference.run_settings import read_run_config, settings_of_config
 from ealign_plugin.inference.settings import NAME, CaptioningSettings
@@ -53,11 +54,14 @@ def find_settings(path: Path, config: Path | None) -> tuple[CaptioningSettings, 
     if (path / EXPORTED).is_file():
         return _exported_settings(path), None
     weights = find_weights(path)
-    settings = weights.parent / NAME
-    if config is None and settings.is_file():
-        return CaptioningSettings.read(settings), weights
+    beside = weights.parent / NAME
+    if config is None and beside.is_file():
+        return CaptioningSettings.read(beside), weights
     config = config or _config_beside(weights)
-    return settings_of_config(read_run_config(config), str(config)), weights
+    settings = settings_of_config(read_run_config(config), str(config))
+    if settings.options.threshold == AUTO and beside.is_file():
+        settings = settings.with_threshold(CaptioningSettings.read(beside).threshold_choice)
+    return settings, weights
 
 
 def _exported_settings(folder: Path) -> CaptioningSettings:

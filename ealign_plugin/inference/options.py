@@ -7,7 +7,7 @@ test. The keys of a YAML's ``run`` section are made of both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ealign_plugin.alignment.contexts import (
@@ -19,7 +19,12 @@ from ealign_plugin.alignment.contexts import (
 from ealign_plugin.errors import UserError
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
-from ealign_plugin.validation import Range, option, option_defaults, option_help, option_ranges
+from ealign_plugin.validation import Number, Range, option, option_defaults, option_help, option_ranges
+
+AUTO = "auto"
+"""``run.threshold`` that is to be chosen."""
+
+THRESHOLDS = Number(allow_none=True, words=(AUTO,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,11 @@ class InferenceOptions:
         "null: half",
         least=0,
     )
-    threshold: float | None = option(
-        0.5, "a sentence is selected when P(yes) is at least this; null: each may be"
+    threshold: float | str | None = option(
+        0.5,
+        "a sentence is selected when P(yes) is at least this; null: each may be; auto: chosen on the first "
+        "of valid_splits before the test, and kept with the checkpoint (validations take 0.5)",
+        words=(AUTO,),
     )
     top_k: int | None = option(None, "most sentences that are selected; null: no limit", least=1)
     select_words: int | None = option(
@@ -71,6 +79,7 @@ class InferenceOptions:
             raise UserError(
                 f"run.usual_words: found {self.usual_words}, expected at most {budget}, a context's budget"
             )
+        THRESHOLDS.check("run.threshold", self.threshold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +118,13 @@ class EvaluationOptions:
         "at test also figures for strangers, for unseen last names and for the known apart; reads the names "
         "of the training split once",
     )
+    threshold_figure: str = option(
+        "entity_f1", "the figure of pass 2 for which `threshold: auto` chooses, as agg_metric names them"
+    )
+    threshold_candidates: int = option(7, "most thresholds that `threshold: auto` tries", least=1)
+    threshold_photos: int = option(
+        200, "most photos on which `threshold: auto` tries them, evenly over the split", least=1
+    )
     max_skipped: float = option(
         0.05, "largest share of a split's photos that may be unreadable before an evaluation stops", least=0
     )
@@ -132,6 +148,25 @@ class EvaluationOptions:
     def chosen_metrics(self) -> list[Metric]:
         """What is measured of the captions of each context."""
         return chosen_metrics(self.metrics)
+
+
+def chosen_threshold(options: InferenceOptions) -> float | None:
+    """The threshold, where it is no more to be chosen.
+
+    Raises:
+        UserError: it is ``auto``.
+    """
+    if isinstance(options.threshold, str):
+        raise UserError(
+            f"run.threshold: {options.threshold} found, and none was chosen for these weights; give a number "
+            "(threshold=0.5), or take the checkpoint that its run tested, which has one"
+        )
+    return options.threshold
+
+
+def for_validation(options: InferenceOptions) -> InferenceOptions:
+    """The options during a training, where a threshold that is still to be chosen has its default."""
+    return replace(options, threshold=InferenceOptions().threshold) if options.threshold == AUTO else options
 
 
 def _check_ranges(options: InferenceOptions | EvaluationOptions) -> None:

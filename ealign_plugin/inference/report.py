@@ -139,6 +139,8 @@ def report_text(
         *(metric.note for metric in measured if metric.note),
     ]
     text += _cut_contexts(report["contexts"])
+    if choice := report.get("threshold_choice"):
+        text.append(threshold_in_words(choice))
     if unreadable:
         text.append(
             f"{photos(len(unreadable))} could not be read (not in the figures); the first: "
@@ -157,6 +159,16 @@ def _cut_contexts(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, row in figures.items()
         if row["contexts_cut"]
     ]
+
+
+def threshold_in_words(choice: Mapping[str, Any]) -> str:
+    """How the threshold was chosen; ``threshold_choice`` of the report."""
+    tried = ", ".join(f"{one['threshold']:.4f}: {_decimals(one['figure'])}" for one in choice["candidates"])
+    return (
+        f"Threshold {choice['threshold']:.4f}, chosen on {photos(choice['photos'])} of {choice['split']!r} "
+        f"({choice['positives']:.1%} of the sentences are positive) by {choice['figure']} of "
+        f"{choice['context']}: {tried}"
+    )
 
 
 def _decimals(value: float | None) -> str:

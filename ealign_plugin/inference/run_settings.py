@@ -23,7 +23,7 @@ from ealign_plugin.entities import DEFAULT_NER
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import as_path
 from ealign_plugin.host.config_file import read_config
-from ealign_plugin.inference.options import INFERENCE_OPTIONS, InferenceOptions, defaults
+from ealign_plugin.inference.options import AUTO, INFERENCE_OPTIONS, InferenceOptions, defaults
 from ealign_plugin.inference.settings import NAME, CaptioningSettings
 from ealign_plugin.inference.two_pass import main_context
 from ealign_plugin.validation import in_one_line
@@ -76,16 +76,20 @@ def plain_sections(config: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
 
 
 def checkpoint_files(
-    config: Mapping[str, Any] | DictConfig, ner: Mapping[str, str] | None = None
+    config: Mapping[str, Any] | DictConfig,
+    ner: Mapping[str, str] | None = None,
+    choice: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """The file that a checkpoint of this run carries; {} where a captioner could not ask as the run did.
 
     Args:
         config: ``model``, ``datasets`` and ``run`` of the run.
         ner: As in `settings_of_config`.
+        choice: How the threshold was chosen; None: it was not, or not yet.
     """
     try:
-        return {NAME: settings_of_config(plain_sections(config), "config", ner).to_bytes()}
+        settings = settings_of_config(plain_sections(config), "config", ner)
+        return {NAME: settings.with_threshold(choice).to_bytes()}
     except UserError as error:  # such as data sets that ask in different words
         logging.warning("No %s beside the weights: %s", NAME, error)
         return {}
@@ -104,10 +108,17 @@ def exported_files(
     try:
         settings = settings_of_config(plain_sections(config), where)
         if weights is not None and (weights.parent / NAME).is_file():
-            settings = replace(settings, ner=CaptioningSettings.read(weights.parent / NAME).ner)
+            beside = CaptioningSettings.read(weights.parent / NAME)
+            settings = replace(settings, ner=beside.ner).with_threshold(beside.threshold_choice)
     except UserError as error:
         logging.warning("No %s in the folder: %s", NAME, error)
         return {}
+    if settings.options.threshold == AUTO:
+        logging.warning(
+            "run.threshold: auto found, and none was chosen for %s: who captions with the folder must give "
+            "one; export the checkpoint that the run tested, or set run.threshold to a number",
+            weights or where,
+        )
     return {NAME: settings.for_exported_folder().to_bytes()}
 
 

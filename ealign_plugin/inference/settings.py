@@ -10,7 +10,8 @@
      "ner": {"name": "en_core_web_sm", "version": "3.8.0"},
      "image_processor": {"name": "ealign_image", "image_size": 64, …},
      "text_processor": {"name": "ealign_text"},
-     "plugins": []}                            modules that are imported first
+     "plugins": [],                            modules that are imported first
+     "threshold_choice": {…}}                  of run.threshold: auto, why "threshold" is what it is
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ealign_plugin.alignment.prompts import Templates
 from ealign_plugin.entities import DEFAULT_NER
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import read_json
-from ealign_plugin.inference.options import INFERENCE_OPTIONS, InferenceOptions
+from ealign_plugin.inference.options import AUTO, INFERENCE_OPTIONS, InferenceOptions
 from ealign_plugin.validation import unknown
 
 NAME = "captioning.json"
@@ -57,6 +58,7 @@ class CaptioningSettings:
         image_processor: ``name`` and arguments.
         text_processor: ``name`` and arguments.
         plugins: Modules to import first; they register models, contexts or processors.
+        threshold_choice: How the threshold of the options was chosen, as JSON values; None where it wasn't.
     """
 
     model: Mapping[str, Any]
@@ -67,6 +69,7 @@ class CaptioningSettings:
     image_processor: Mapping[str, Any] = field(default_factory=lambda: {"name": "ealign_image"})
     text_processor: Mapping[str, Any] = field(default_factory=lambda: {"name": "ealign_text"})
     plugins: tuple[str, ...] = ()
+    threshold_choice: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values; `from_json` is its inverse."""
@@ -80,11 +83,23 @@ class CaptioningSettings:
             "image_processor": dict(self.image_processor),
             "text_processor": dict(self.text_processor),
             "plugins": list(self.plugins),
+            **({"threshold_choice": dict(self.threshold_choice)} if self.threshold_choice else {}),
         }
 
     def to_bytes(self) -> bytes:
         """The file's content."""
         return (json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n").encode()
+
+    def with_threshold(self, choice: Mapping[str, Any] | None) -> CaptioningSettings:
+        """The settings with the threshold that was chosen, where it is to be chosen and was.
+
+        Args:
+            choice: As `ealign_plugin.inference.threshold.ThresholdChoice` writes it; None: none was.
+        """
+        if choice is None or self.options.threshold != AUTO:
+            return self
+        options = replace(self.options, threshold=choice["threshold"])
+        return replace(self, options=options, threshold_choice=choice)
 
     def for_exported_folder(self) -> CaptioningSettings:
         """The settings with a model whose weights are all in its folder, LoRA added and nothing frozen."""
@@ -116,7 +131,8 @@ class CaptioningSettings:
             raise UserError(
                 f"{where}: format {record.get('format')!r} found, {FORMAT} expected; update ealign-plugin"
             )
-        for key, kind in _TYPES.items():
+        choice = {"threshold_choice": dict} if record.get("threshold_choice") is not None else {}
+        for key, kind in {**_TYPES, **choice}.items():
             if not isinstance(record.get(key), kind):
                 found = type(record[key]).__name__ if key in record else "nothing"
                 raise UserError(f"{where}: {key}: found {found}, expected {_JSON_NAMES[kind]}")
@@ -133,6 +149,7 @@ class CaptioningSettings:
                 image_processor=record["image_processor"],
                 text_processor=record["text_processor"],
                 plugins=tuple(map(str, record["plugins"])),
+                threshold_choice=record.get("threshold_choice"),
             )
         except (TypeError, KeyError) as error:
             raise UserError(f"{where}: a value is missing or of the wrong type ({error})") from None

@@ -20,7 +20,7 @@ from ealign_plugin.alignment.contexts import Budget, Context, build_context, con
 from ealign_plugin.alignment.prompts import CONTEXT, Prompt, Wording
 from ealign_plugin.alignment.selection import Selection, select_entities, select_sentences
 from ealign_plugin.alignment.truncation import without_beginning
-from ealign_plugin.inference.options import InferenceOptions
+from ealign_plugin.inference.options import InferenceOptions, chosen_threshold
 from ealign_plugin.models.protocol import CaptioningModel
 from ealign_plugin.news import NewsSample
 
@@ -50,6 +50,9 @@ class TwoPasses:
         wording: How the tasks are worded; as the training asked.
         options: How to select, read and write.
 
+    Raises:
+        UserError: the threshold is still to be chosen.
+
     Example:
         >>> passes = TwoPasses(model, Wording(), InferenceOptions())          # doctest: +SKIP
         >>> features = model.encode_images(images)                            # doctest: +SKIP
@@ -58,11 +61,18 @@ class TwoPasses:
 
     def __init__(self, model: CaptioningModel, wording: Wording, options: InferenceOptions) -> None:
         self.model, self.wording, self.options = model, wording, options
+        self._threshold = chosen_threshold(options)
 
     def select(self, features: Tensor, samples: Sequence[NewsSample]) -> list[FirstPass]:
         """Pass 1 of each photo; features [B, P, V]."""
         scores = [self.score_sentences(features[i : i + 1], sample) for i, sample in enumerate(samples)]
-        selected = [self._select_sentences(row, sample) for row, sample in zip(scores, samples, strict=True)]
+        return self.select_scored(features, samples, scores)
+
+    def select_scored(
+        self, features: Tensor, samples: Sequence[NewsSample], scores: Sequence[Sequence[float]]
+    ) -> list[FirstPass]:
+        """Pass 1 of each photo whose sentences are scored already; features [B, P, V]."""
+        selected = [self.select_sentences(row, sample) for row, sample in zip(scores, samples, strict=True)]
         read = [
             self.context(sample, "refined", FirstPass(selection=selection))
             for sample, selection in zip(samples, selected, strict=True)
@@ -162,10 +172,11 @@ class TwoPasses:
         )
         return [float(output[f"loss_{i}"]) for i in range(len(samples))]
 
-    def _select_sentences(self, scores: Sequence[float], sample: NewsSample) -> Selection:
+    def select_sentences(self, scores: Sequence[float], sample: NewsSample) -> Selection:
+        """The sentences of an article that these scores select; no names yet."""
         chosen = select_sentences(
             scores,
-            threshold=self.options.threshold,
+            threshold=self._threshold,
             top_k=self.options.top_k,
             words=self.options.select_words,
             texts=[self.wording.text(sentence.text) for sentence in sample.sentences],

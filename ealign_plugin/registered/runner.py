@@ -35,7 +35,7 @@ from ealign_plugin.distributed import rank, world_size
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.environment import code_revision
 from ealign_plugin.host.registration import registered
-from ealign_plugin.training.checkpoints.manifest import FOLDER
+from ealign_plugin.training.checkpoints.manifest import FOLDER, Checkpoint
 from ealign_plugin.training.checkpoints.store import CheckpointStore, find_weights
 from ealign_plugin.training.checkpoints.tensors import load_weights
 from ealign_plugin.training.loaders import (
@@ -212,9 +212,14 @@ class EalignRunner(RunnerIter):
             weights = find_weights(tested) if tested else None
             self._log_doubts(weights)
             if not self.evaluate_only:
-                self._train()
-            elif weights:
-                load_weights(weights, self.unwrap_dist_model(self.model))
+                best = self._train()
+                files = self._prepare_test(best.folder if best else None)
+                if best and files:
+                    self.store.replace_files(best, files)
+            else:
+                if weights:
+                    load_weights(weights, self.unwrap_dist_model(self.model))
+                self._prepare_test(weights.parent if weights else None)
             self.evaluate(cur_epoch=self.state.best_iters or self.max_iters, skip_reload=True)
             self.log.write_metrics(
                 best_iters=self.state.best_iters,
@@ -234,7 +239,8 @@ class EalignRunner(RunnerIter):
             for doubt in doubts(weights):
                 logging.warning("%s", doubt)
 
-    def _train(self) -> None:
+    def _train(self) -> Checkpoint | None:
+        """Train; the checkpoint whose weights the model then has, None where none was the best."""
         loop = self.training_loop()
         auto = self.options.resume == "auto"
         checkpoint = loop.checkpoints.find(self.resume_ckpt_path, newest_of_run=auto)
@@ -248,6 +254,25 @@ class EalignRunner(RunnerIter):
             logging.info("Testing the best weights, of iteration %d", best.iters)
             self.state.best_iters = best.iters  # an earlier one may be broken
             load_weights(best.weights, self.unwrap_dist_model(self.model))
+        return best
+
+    def _prepare_test(self, folder: Path | None) -> Mapping[str, bytes]:
+        """Let the task settle what it leaves open until weights are tested.
+
+        Args:
+            folder: Of the checkpoint that they come from.
+
+        Returns:
+            Files that the checkpoint is to hold.
+        """
+        prepare = getattr(self.task, "prepare_test", None)
+        if prepare is None:
+            return {}
+        loaders, split = self.dataloaders, next(iter(self.valid_splits), "")
+        validation = (self.datasets[split], loaders[split]) if split in loaders else None
+        with self.signals.interrupting(), unsharded(self.model) as model:
+            model.eval()
+            return prepare(model, folder, validation)
 
     def training_loop(self) -> TrainingLoop:
         """The loop over this runner's parts.

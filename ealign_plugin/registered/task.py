@@ -18,6 +18,7 @@ from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
 from ealign_plugin.inference.run_settings import checkpoint_files, plain_sections
+from ealign_plugin.inference.threshold import check_threshold, settle_threshold
 from ealign_plugin.inference.untrained import untrained_reading
 from ealign_plugin.validation import Range
 
@@ -42,6 +43,7 @@ class NewsCaptioning(BaseTask):
         plain = OmegaConf.to_container(OmegaConf.create(dict(run or {})), resolve=True)
         assert isinstance(plain, dict)
         self.evaluator = Evaluator(*options.from_run(plain))
+        check_threshold(self.evaluator, plain)
         self.losses: dict[str, float] = {}
         self.config: DictConfig | None = None
         self.ner: dict[str, str] | None = None
@@ -86,6 +88,27 @@ class NewsCaptioning(BaseTask):
         return {} if self.config is None else checkpoint_files(self.config, self.ner)
 
     # Evaluation
+
+    def prepare_test(
+        self,
+        model: EvaluatedModel,
+        folder: Path | None,
+        validation: tuple[EvaluationData, Iterable[Mapping[str, Any]]] | None,
+    ) -> dict[str, bytes]:
+        """Settle what ``run.threshold: auto`` leaves open until weights are tested; called in every process.
+
+        Args:
+            model: With these weights, in evaluation mode.
+            folder: Of their checkpoint; None where they have none.
+            validation: A split, and this process's batches of it; None where there is none.
+
+        Returns:
+            Files that the checkpoint is to hold from now on, in place of those of the same name.
+        """
+        choice = settle_threshold(self.evaluator, model, folder, validation)
+        if choice is None or self.config is None:
+            return {}
+        return checkpoint_files(self.config, self.ner, choice)
 
     def before_evaluation(self, model: EvaluatedModel, dataset: EvaluationData, **_: Any) -> None:
         """Start with a split; a test writes into the run's folder."""

@@ -1,6 +1,7 @@
 """The settings beside the weights, with which a checkpoint or an exported folder captions by itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions
 from ealign_plugin.inference.run_settings import (
     checkpoint_files,
     exported_files,
+    plain_sections,
     read_run_config,
     settings_of_config,
 )
@@ -178,3 +180,44 @@ def test_an_exported_folder_is_enough(captioner, checkpoint, run_folder, tmp_pat
     (tmp_path / "model" / "captioning.json").unlink()
     message = message_of(from_checkpoint, tmp_path / "model", ner)
     assert "an exported folder without captioning.json" in message
+
+
+# A threshold that is chosen
+
+CHOICE = {"threshold": 0.83, "figure": "entity_f1", "candidates": []}
+
+
+def test_a_chosen_threshold_takes_the_place_of_auto_and_of_nothing_else(tmp_path):
+    auto = settings_of_config({**CONFIG, "run": {"threshold": "auto"}}, "run.yaml")
+    chosen = auto.with_threshold(CHOICE)
+    assert (chosen.options.threshold, chosen.threshold_choice) == (0.83, CHOICE)
+    assert CaptioningSettings.from_json(json.loads(chosen.to_bytes())) == chosen
+    assert auto.with_threshold(None) is auto and SETTINGS.with_threshold(CHOICE) is SETTINGS
+    assert "threshold_choice" not in SETTINGS.to_json()
+    (tmp_path / NAME).write_text(json.dumps({**SETTINGS.to_json(), "threshold_choice": [0.8]}))
+    with pytest.raises(UserError, match="threshold_choice: found list, expected a mapping"):
+        CaptioningSettings.read(tmp_path / NAME)
+
+
+def test_captioner_and_export_take_the_threshold_that_lies_beside_the_weights(
+    checkpoint, run_folder, tmp_path, ner, captioner, caplog
+):
+    def written(settings: CaptioningSettings) -> None:
+        (folder / NAME).write_bytes(settings.to_bytes())
+
+    (tmp_path / "auto.yaml").write_text(RUN + "  threshold: auto\n")
+    config = load_config(tmp_path / "auto.yaml").config
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "iter_000400"))
+    auto = settings_of_config(plain_sections(config), "auto.yaml")
+    for settings, threshold in ((auto, "auto"), (auto.with_threshold(CHOICE), 0.83)):
+        written(settings)
+        (content,) = exported_files(config, "auto.yaml", folder / "weights.safetensors").values()
+        assert CaptioningSettings.from_json(json.loads(content)).options.threshold == threshold
+    assert caplog.text.count("run.threshold: auto found, and none was chosen") == 1
+    for options in ({}, {"config": tmp_path / "auto.yaml"}):
+        assert from_checkpoint(folder, ner, **options).options.threshold == 0.83
+    written(auto)
+    for options in ({}, {"config": tmp_path / "auto.yaml"}):
+        message = message_of(from_checkpoint, folder, ner, **options)
+        assert message.startswith("run.threshold: auto found, and none was chosen for these weights; give")
+        assert from_checkpoint(folder, ner, threshold=0.4, **options).options.threshold == 0.4

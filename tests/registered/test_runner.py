@@ -313,6 +313,32 @@ def test_a_task_adds_files_to_each_checkpoint(make):
         assert "captioning.json" in json.loads((folder / "manifest.json").read_text())["files"]
 
 
+def test_what_the_task_settles_before_the_test_is_kept_with_the_tested_checkpoint(make):
+    class Settling(Task):
+        settled = None
+
+        def checkpoint_files(self):
+            return {"captioning.json": b"auto"}
+
+        def prepare_test(self, model, folder, validation):
+            assert not model.training and len(list(validation[1])) == 2 and len(validation[0]) == 3
+            self.settled = (float(model.w.detach()), folder)
+            known = (folder / "captioning.json").read_bytes()
+            return {"captioning.json": b"0.7"} if known == b"auto" else {}
+
+    runner = make(task := Settling([0.1, 0.7, 0.3]), resume="auto")
+    runner.train()
+    assert task.settled == (task.tested_with, runner.store.best().folder)
+    content = {name: runner.folder / "checkpoints" / name / "captioning.json" for name in ("best", "last")}
+    assert {name: file.read_bytes() for name, file in content.items()} == {"best": b"0.7", "last": b"auto"}
+    assert runner.store.best().iters == 4  # it is whole
+    make(task := Settling([]), name=runner.folder.name, resume="auto").train()  # interrupted in its test
+    assert task.settled[1] == runner.store.best().folder and content["best"].read_bytes() == b"0.7"
+    last = str(runner.folder / "checkpoints" / "last")
+    make(task := Settling([]), evaluate=True, resume_ckpt_path=last).train()
+    assert task.settled[1].name == "iter_000006" and content["last"].read_bytes() == b"auto"  # not ours
+
+
 def test_what_the_task_doubts_stands_in_the_log_before_the_first_step(make):
     class Doubtful(Task):
         def doubts(self, weights):

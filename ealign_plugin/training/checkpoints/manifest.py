@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.files import read_json
+from ealign_plugin.files import atomic_write, read_json
 
 FORMAT = 1
 """Of the manifest; another one is refused."""
@@ -127,6 +128,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not fits:
         raise UserError(f"{path}: it is no manifest of a checkpoint; use another checkpoint")
     return Checkpoint(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest of a checkpoint, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    atomic_write(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -33,6 +33,7 @@ from ealign_plugin.training.checkpoints.manifest import (
     file_rows,
     read_checkpoint,
     versions,
+    write_manifest,
 )
 from ealign_plugin.training.checkpoints.optimizer_state import optimizer_state, read_state, set_optimizer
 from ealign_plugin.training.checkpoints.tensors import (
@@ -161,6 +162,23 @@ class CheckpointStore:
         run_on_all_ranks(lambda: set_optimizer(model, optimizer, state, tensors))
         return state["values"], state["ranks"]
 
+    def replace_files(self, checkpoint: Checkpoint, files: Mapping[str, bytes]) -> None:
+        """Write small files into a checkpoint, in place of those of the same name. Collective.
+
+        At every moment the checkpoint is whole: its manifest names the files of either before or after, or
+        leaves them out.
+
+        Args:
+            checkpoint: One that is whole.
+            files: As of `save`.
+
+        Raises:
+            ValueError: as of `save`.
+            UserError: they cannot be written.
+        """
+        check_names_of_files(files)
+        run_on_first_rank(lambda: _replace_files(checkpoint, files))
+
     # On the first process only
 
     def _by_age(self, log: bool = True) -> list[Checkpoint]:
@@ -200,7 +218,7 @@ class CheckpointStore:
             names = sorted(path.name for path in part.iterdir() if path.is_file())
             record["files"] |= file_rows(part, names)
             record["number"] = 1 + max((c.manifest["number"] for c in self._by_age(log=False)), default=0)
-            atomic_write(part / MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
+            write_manifest(part, record)
             sync_to_disk(part)
             target = part.with_name(part.name.removesuffix(PART))
             os.rename(part, target)
@@ -280,6 +298,15 @@ def _first_whole(checkpoints: Iterable[Checkpoint], names: Sequence[str] | None 
         else:
             return checkpoint
     return None
+
+
+def _replace_files(checkpoint: Checkpoint, files: Mapping[str, bytes]) -> None:
+    folder, manifest = checkpoint.folder, checkpoint.manifest
+    others = {name: row for name, row in manifest["files"].items() if name not in files}
+    write_manifest(folder, {**manifest, "files": others})
+    for name, content in files.items():
+        atomic_write(folder / name, content)
+    write_manifest(folder, {**manifest, "files": others | file_rows(folder, list(files))})
 
 
 def _by_metric(by_age: Sequence[Checkpoint]) -> list[Checkpoint]:

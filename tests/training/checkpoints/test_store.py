@@ -95,6 +95,34 @@ def test_further_files_cannot_replace_a_checkpoints_own(store, name):
     assert store.newest() is None
 
 
+def test_files_are_replaced_and_whatever_fails_on_the_way_the_checkpoint_is_whole(store, monkeypatch):
+    saved = save(store, 1, metric=0.5, files={"captioning.json": b"{}", "other.json": b"1"})
+    writes = {"left": 0}
+    write = files.atomic_write
+
+    def failing(path, content):
+        writes["left"] -= 1
+        if writes["left"] < 0:
+            raise UserError(f"{path}: it cannot be written")
+        write(path, content)
+
+    for where in ("store", "manifest"):
+        monkeypatch.setattr(f"ealign_plugin.training.checkpoints.{where}.atomic_write", failing)
+    for count in range(3):
+        writes["left"] = count
+        with pytest.raises(UserError, match="cannot be written"):
+            store.replace_files(store.best(), {"captioning.json": b'{"threshold": 0.7}'})
+        assert store.best().folder == saved.folder  # which looks at every file that its manifest names
+    writes["left"] = 3
+    store.replace_files(store.best(), {"captioning.json": b'{"threshold": 0.7}'})
+    after = store.best()
+    assert (after.folder / "captioning.json").read_bytes() == b'{"threshold": 0.7}'
+    assert set(after.manifest["files"]) == set(saved.manifest["files"])
+    assert {**after.manifest, "files": 0} == {**saved.manifest, "files": 0}
+    with pytest.raises(ValueError, match="cannot be the name of a further file"):
+        store.replace_files(after, {"weights.safetensors": b""})
+
+
 def test_all_files_can_be_read_by_whom_the_umask_lets(store):
     folder = save(store, 1).folder
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
