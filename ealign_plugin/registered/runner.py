@@ -5,6 +5,7 @@ LAVIS 1.0.2 has the defect, stands at each override. What a run leaves in its fo
 
     config.yaml   environment.json   console.log   log.txt (one JSON object a line)   metrics.json
     checkpoints/last, best → iter_000400/…       (see `ealign_plugin.training.checkpoints`)
+    selections-<data set>-<step>.jsonl           (the newest, where run.own_selections_from asks for it)
     predictions.jsonl   report.txt               (written by the task)
     bad_batch.json                               (of a run that stopped because a loss was not finite)
 
@@ -20,6 +21,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ealign_plugin.alignment.selection import Selection
 from ealign_plugin.data.streams.batches import TrainingBatches
 from ealign_plugin.distributed import rank, world_size
 from ealign_plugin.errors import UserError
 from ealign_plugin.host.environment import code_revision
 from ealign_plugin.host.registration import registered
+from ealign_plugin.news import NewsSample
 from ealign_plugin.training.checkpoints.manifest import FOLDER, Checkpoint
 from ealign_plugin.training.checkpoints.store import CheckpointStore, find_weights
 from ealign_plugin.training.checkpoints.tensors import load_weights
@@ -48,6 +52,7 @@ from ealign_plugin.training.loop import TrainingLoop
 from ealign_plugin.training.metric_log import MetricLog
 from ealign_plugin.training.optimizer import build_optimizer
 from ealign_plugin.training.options import TrainingOptions
+from ealign_plugin.training.own_selections import Photos, SelectionRefresh, selection_files
 from ealign_plugin.training.precision import Precision
 from ealign_plugin.training.resume import RunCheckpoints
 from ealign_plugin.training.run_state import RunState
@@ -246,6 +251,7 @@ class EalignRunner(RunnerIter):
         checkpoint = loop.checkpoints.find(self.resume_ckpt_path, newest_of_run=auto)
         if checkpoint is not None:
             loop.checkpoints.restore(checkpoint)
+            self.refresh.restore(checkpoint.folder)
         self.start_iters = self.state.iters
         self.log.cut(self.state.iters, self.state.ended)
         loop.run()
@@ -299,7 +305,22 @@ class EalignRunner(RunnerIter):
             iters_per_inner_epoch=self.iters_per_inner_epoch,
             device=self.device,
             folder=self.folder,
+            after_step=self.refresh.after_step,
         )
+
+    @cached_property
+    def refresh(self) -> SelectionRefresh:
+        """Writes the model's own selections as it learns, where ``run.own_selections_from`` asks for it."""
+        files = selection_files(self.train_loader.loaders, self.options, self.folder)
+        select = self._select if hasattr(self.task, "select") else None
+        return SelectionRefresh(self.train_loader, files, select, int(self.config.run_cfg.batch_size_eval))
+
+    def _select(self, name: str, photos: Photos) -> list[tuple[NewsSample, Selection]]:
+        wording = self.datasets["train"][name].mixer.wording
+        with unsharded(self.model) as model:
+            found = self.task.select(model.eval(), wording, photos)
+        self.model.train()
+        return found
 
     def _losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The task's loss, and the other scalars that it keeps of the step."""
@@ -317,7 +338,7 @@ class EalignRunner(RunnerIter):
             config=self._config(),
             revision=code_revision(),
             sharded=self.options.parallel == "fsdp" and world_size() > 1,
-            files=getattr(self.task, "checkpoint_files", dict),
+            files=lambda: {**getattr(self.task, "checkpoint_files", dict)(), **self.refresh.still_read()},
         )
 
     def _config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,14 +12,19 @@ from lavis.tasks.base_task import BaseTask
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.alignment.selection import Selection
 from ealign_plugin.host.registration import registered
 from ealign_plugin.inference import options
 from ealign_plugin.inference.evaluator import Evaluator
 from ealign_plugin.inference.journal import Record
+from ealign_plugin.inference.own_selections import select_all
 from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
 from ealign_plugin.inference.run_settings import checkpoint_files, plain_sections
 from ealign_plugin.inference.threshold import check_threshold, settle_threshold
+from ealign_plugin.inference.two_pass import TwoPasses
 from ealign_plugin.inference.untrained import untrained_reading
+from ealign_plugin.news import NewsSample
 from ealign_plugin.validation import Range
 
 
@@ -86,6 +91,16 @@ class NewsCaptioning(BaseTask):
     def checkpoint_files(self) -> dict[str, bytes]:
         """What a checkpoint carries so that nothing else is needed to caption; {} where it is not known."""
         return {} if self.config is None else checkpoint_files(self.config, self.ner)
+
+    def select(
+        self,
+        model: EvaluatedModel,
+        wording: Wording,
+        batches: Iterable[tuple[Sequence[NewsSample], Tensor]],
+    ) -> list[tuple[NewsSample, Selection]]:
+        """What the model selects in photos of the training, by the options of a validation."""
+        passes = TwoPasses(model, wording, options.for_validation(self.evaluator.options))
+        return list(select_all(passes, batches))
 
     # Evaluation
 

@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ealign_plugin.errors import UserError
 from ealign_plugin.training.signals import outlive_signals
 
+PREFETCHED = 2
+"""Batches that each worker reads ahead."""
+
 
 class RankSampler(Sampler[int]):
     """Every ``world_size``-th sample from ``rank`` on: together the ranks see each sample exactly once.
@@ -50,6 +53,7 @@ def training_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
+        prefetch_factor=PREFETCHED if workers else None,
         worker_init_fn=outlive_signals,
     )
 

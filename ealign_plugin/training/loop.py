@@ -68,6 +68,7 @@ class TrainingLoop:
         iters_per_inner_epoch: Iterations between validations.
         device: Of the model.
         folder: The run's.
+        after_step: Called after each step, before a checkpoint is saved; collective.
     """
 
     model: nn.Module
@@ -87,6 +88,7 @@ class TrainingLoop:
     folder: Path
     signals: StopSignals = field(default_factory=StopSignals)
     options: TrainingOptions = field(default_factory=TrainingOptions)
+    after_step: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         """Train to the end, from where ``state`` is.
@@ -153,6 +155,7 @@ class TrainingLoop:
                 tokens += values.get("tokens", 0.0)
             state.iters += 1
             state.ended = False
+            self.after_step()
             if bar is not None:
                 bar.update()
             if state.iters % options.log_freq == 0 or state.iters == end:

@@ -32,6 +32,18 @@ class TrainingOptions:
     log_freq: int = option(50, "steps between lines of log.txt", least=1)
     lr_sched: str = option("ealign_cosine", "name of the learning-rate schedule")
     lrs: Mapping[str, float] = option({}, "learning rates of parts that have one of their own: {llm: 1.0e-5}")
+    own_selections_every: int = option(
+        100, "steps between two selections of the model itself in training photos", least=1
+    )
+    own_selections_from: int | None = option(
+        None,
+        "step after which the model selects in the photos that are read next; a share of the training "
+        "contexts (recipe.own_share) is made of that from then on; null: never",
+        least=1,
+    )
+    own_selections_photos: int = option(
+        128, "photos that it selects in each time, of each data set, in all processes together", least=1
+    )
     parallel: str = option(
         "ddp",
         "of several processes: ddp: each holds the model; fsdp: each holds a part of it",

@@ -23,12 +23,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ealign_plugin.data.shards.position import StreamPosition
 from ealign_plugin.data.streams.position import ConsumerState
 from ealign_plugin.data.streams.training import TrainingStream
 from ealign_plugin.errors import UserError
+from ealign_plugin.news import NewsSample
 
 Batch = dict[str, Any]
 
@@ -41,11 +43,13 @@ class StreamState:
         workers: Worker processes of its DataLoader; 1 where the main process itself reads.
         delivered: Batches so far.
         consumers: For each worker its last ``stream_state``, and the examples that came after it.
+        photos: Of the last batch; it is not saved.
     """
 
     workers: int
     delivered: int = 0
     consumers: dict[int, tuple[str, int]] = field(default_factory=dict)
+    photos: int = 0
 
     def update(self, batch: Batch) -> Batch:
         """Take note of the next batch; returns it without its ``stream_state``."""
@@ -56,12 +60,25 @@ class StreamState:
                 text, behind = (state, 0) if state else (text, behind + 1)
             self.consumers[worker] = text, behind
         self.delivered += 1
+        self.photos = len(set(batch.get("key", ())))
         return {name: values for name, values in batch.items() if name != "stream_state"}
 
     def resume(self, stream: TrainingStream) -> None:
         """Let the stream go on from here."""
-        states = {worker: ConsumerState.from_text(*state) for worker, state in self.consumers.items()}
-        stream.resume(self.delivered, states)
+        stream.resume(self.delivered, self._states())
+
+    def upcoming(
+        self, stream: TrainingStream, photos: int, ahead: int
+    ) -> Iterator[tuple[NewsSample, Tensor]]:
+        """About so many samples that the stream reads after so many batches more, of all workers alike."""
+        states, of_each = self._states(), -(-photos // self.workers)
+        left_out = ahead // self.workers * self.photos
+        for worker in range(self.workers):
+            state = states.get(worker, ConsumerState())
+            yield from stream.upcoming(worker, self.workers, state, of_each, left_out)
+
+    def _states(self) -> dict[int, ConsumerState]:
+        return {worker: ConsumerState.from_text(*state) for worker, state in self.consumers.items()}
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` is the inverse."""
@@ -138,6 +155,24 @@ class TrainingBatches:
         for _ in range(state.delivered):
             next(iterator)
         return iterator
+
+    def delivered(self, name: str) -> int:
+        """So many batches came out of a data set, of earlier runs too."""
+        return self._states[name].delivered
+
+    def upcoming(self, name: str, photos: int, ahead: int = 0) -> Iterator[tuple[NewsSample, Tensor]]:
+        """About so many samples, with their photos [3, H, W], that this process reads next of a data set.
+
+        They are a function of the batches that came out, however far the workers have read ahead.
+
+        Args:
+            name: Of a data set whose loader has a `TrainingStream`.
+            photos: Rounded up to as many of each worker; what the next two epochs hold at most.
+            ahead: Leave out about the samples of so many batches, which may have been drawn already.
+        """
+        stream = self.loaders[name].dataset
+        assert isinstance(stream, TrainingStream)
+        return self._states[name].upcoming(stream, photos, ahead)
 
     def state(self) -> str:
         """What `resume` needs after a restart, as JSON text."""

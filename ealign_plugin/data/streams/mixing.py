@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +23,7 @@ from ealign_plugin.alignment.tasks import BUILT_IN_TASKS, TASKS, Example
 from ealign_plugin.data.shards.read import RawSample
 from ealign_plugin.data.streams.order import this_worker
 from ealign_plugin.data.streams.position import ConsumerState
+from ealign_plugin.data.streams.refreshed import RefreshedSelections
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 from ealign_plugin.validation import Number
@@ -50,6 +51,8 @@ class TaskMixer:
         count_tokens: Text → number of the model's tokens.
         usual_context: What is selected joins it or falls back to it (``run.usual_context``).
         usual_words: Its own part of the budget (``run.usual_words``).
+        refreshed: Files of the model's own selections that the training writes as it learns; they replace the
+            recipe's as soon as there is one.
 
     Raises:
         UserError: the batch cannot hold the mix, the phases are not in order, or a file of selections cannot
@@ -66,6 +69,7 @@ class TaskMixer:
     count_tokens: Callable[[str], int] | None = None
     usual_context: str = DEFAULT_USUAL_CONTEXT
     usual_words: int | None = None
+    refreshed: RefreshedSelections | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -96,7 +100,9 @@ class TaskMixer:
 
     def recipe_at(self, batch: int) -> TaskMixture:
         """The recipe that holds for the batch with this number."""
-        return next((recipe for until, recipe in self._recipes if batch < until), self.recipe)
+        found = next((recipe for until, recipe in self._recipes if batch < until), self.recipe)
+        path = self.refreshed.path_of(batch) if self.refreshed else None
+        return found if path is None else replace(found, selections=str(path))
 
     def budget(self) -> Budget:
         """The budget of the contexts.
@@ -122,6 +128,9 @@ class TaskMixer:
             "run.context_tokens": self.context_tokens,
             "run.usual_context": None if self.usual_context == DEFAULT_USUAL_CONTEXT else self.usual_context,
             "run.usual_words": self.usual_words,
+            "run.own_selections_from": self.refreshed and self.refreshed.first,
+            "run.own_selections_every": self.refreshed and self.refreshed.every,
+            "run.own_selections_photos": self.refreshed and self.refreshed.photos,
         }
         return {
             "recipe": self.recipe.identity(self.context_words),

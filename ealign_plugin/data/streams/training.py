@@ -36,6 +36,7 @@ from ealign_plugin.data.shards.read import ImageProcessor, RawSample, decode_pho
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.data.streams.order import ShuffledSamples, this_worker
 from ealign_plugin.data.streams.position import ConsumerState
+from ealign_plugin.data.streams.refreshed import RefreshedSelections
 from ealign_plugin.errors import UserError
 from ealign_plugin.news import NewsSample
 
@@ -128,6 +129,38 @@ class TrainingStream(wds.DataPipeline):
             counter: Text → number of the model's tokens.
         """
         self.mixer.count_tokens = counter
+
+    def draw_from(self, refreshed: RefreshedSelections) -> None:
+        """Draw from files that the training writes as it learns; before the first example."""
+        self.mixer.refreshed = refreshed
+
+    def upcoming(
+        self, worker: int, workers: int, state: ConsumerState, photos: int, left_out: int = 0
+    ) -> Iterator[tuple[NewsSample, Tensor]]:
+        """Samples that a worker will read after a state, each once; nothing is changed.
+
+        Args:
+            worker: Its number.
+            workers: So many read this stream.
+            state: Where the worker stands.
+            photos: So many samples, or all until the end of the next epoch.
+            left_out: Leave out the first so many.
+        """
+        raws = islice(self._unread(worker, workers, state.position), left_out, None)
+        decoder = replace(self.decoder, seen=0, skipped=Counter())
+        for _, sample, image in islice(decoder(raws), photos):
+            yield sample, image
+
+    def _unread(self, worker: int, workers: int, after: StreamPosition | None) -> Iterator[RawSample]:
+        """What a worker reads in the rest of this epoch and in the next, each sample once."""
+        seen, last = set[str](), None
+        for raw in self.samples.read(worker, workers, after):
+            last = raw.position.epoch + 1 if last is None else last
+            if raw.position.epoch > last:
+                return
+            if raw.key not in seen:
+                seen.add(raw.key)
+                yield raw
 
     def iterator1(self) -> Iterator[dict[str, Any]]:
         """One endless pass."""
