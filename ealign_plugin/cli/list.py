@@ -16,7 +16,7 @@ from ealign_plugin.host.compat import check_host, import_lavis
 from ealign_plugin.host.plugins import load_installed, load_modules
 from ealign_plugin.validation import unknown
 
-KINDS = ("tasks", "contexts", "metrics", "datasets", "models", "options")
+KINDS = ("tasks", "contexts", "controls", "metrics", "datasets", "models", "options")
 
 
 def list_registered(

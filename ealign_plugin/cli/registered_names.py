@@ -57,6 +57,13 @@ def contexts() -> list[Row]:
     return rows
 
 
+def controls() -> list[Row]:
+    """Controls of a test: rows that say what else explains its figures."""
+    from ealign_plugin.inference.controls.names import CONTROLS
+
+    return [{"control": name, "what": what} for name, what in CONTROLS.items()]
+
+
 def metrics() -> list[Row]:
     """Metrics: what is measured of captions."""
     from ealign_plugin.metrics import METRICS
@@ -116,6 +123,7 @@ def options(key: str | None = None) -> list[Row]:
 KINDS: dict[str, Callable[..., list[Row]]] = {
     "tasks": tasks,
     "contexts": contexts,
+    "controls": controls,
     "metrics": metrics,
     "datasets": datasets,
     "models": models,

@@ -1,9 +1,9 @@
 """Evaluation of a split: both passes over its photos, and what they are worth.
 
-Image features are computed once and serve both passes and all contexts. With ``shuffled_images`` the main
-context is captioned once more from another article's photo: whoever then still names the right people never
-looked at the picture. A test keeps a journal as it goes (`ealign_plugin.inference.journal`): after an
-interruption the same command continues from there.
+Image features are computed once and serve both passes and all contexts. Controls (``run.controls``) caption
+the main context once more under other conditions: whoever still names the right people from another article's
+photo never looked at the picture. A test keeps a journal as it goes (`ealign_plugin.inference.journal`):
+after an interruption the same command continues from there.
 """
 
 from __future__ import annotations
@@ -26,18 +26,16 @@ from ealign_plugin.entities import NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import atomic_write
 from ealign_plugin.inference.asked_tasks import TaskResults, ask_tasks, other_tasks, score_tasks
+from ealign_plugin.inference.controls.articles import SplitArticles
+from ealign_plugin.inference.controls.renaming import Renaming
+from ealign_plugin.inference.controls.run import SplitControls
 from ealign_plugin.inference.figures import caption_figures, mean_losses, selection_figures
 from ealign_plugin.inference.intervals import add_intervals
 from ealign_plugin.inference.journal import Journal, Record
 from ealign_plugin.inference.options import EvaluationOptions, InferenceOptions, for_validation
+from ealign_plugin.inference.passes import write_first_pass, write_strategy
 from ealign_plugin.inference.protocols import EvaluatedModel, EvaluationData
-from ealign_plugin.inference.records import (
-    Row,
-    add_caption,
-    add_first_pass,
-    merge_records,
-    rows_by_context,
-)
+from ealign_plugin.inference.records import Row, merge_records, rows_by_context
 from ealign_plugin.inference.report import photos, prediction_lines, report_text
 from ealign_plugin.inference.two_pass import FirstPass, TwoPasses, main_context
 from ealign_plugin.metrics.protocols import get_protocol
@@ -76,6 +74,7 @@ class Evaluator:
         self._journal: Journal | None = None
         self._tasks: list[AlignmentTask] = []
         self._training: TrainingNames | None = None
+        self._controls: SplitControls | None = None
 
     @property
     def data(self) -> EvaluationData:
@@ -100,6 +99,7 @@ class Evaluator:
             UserError: the spaCy model is not installed.
         """
         self._data, self._folder, self._journal = data, folder, None
+        self._training = self._controls = None
         self._tasks = other_tasks(data.tasks) if self.is_test else []
         if self.ner is None or self.ner.name != data.ner["name"]:
             self.ner = load_ner(data.ner["name"])
@@ -131,6 +131,7 @@ class Evaluator:
         records: list[Record] = []
         if self.is_test:
             self._training = self._read_training_names()
+            self._controls = self._prepare_controls()
             journal = Journal(self._folder / f"evaluation-{self.data.split}", rank(), self._identity(model))
             known = merge_records(all_gather_object(journal.read()))
             if known:
@@ -157,34 +158,32 @@ class Evaluator:
 
         Args:
             model: In evaluation mode.
-            batch: ``index``, ``key`` and ``sample`` (lists), ``image`` [B, 3, H, W] and, where images are
-                shuffled, ``other_image``, on the model's device; ``errors``: records of unreadable photos.
+            batch: ``index``, ``key`` and ``sample`` (lists), ``image`` [B, 3, H, W] and, where controls need
+                them, ``other_image``, on the model's device; ``errors``: records of unreadable photos.
         """
         unreadable = [dict(record) for record in batch["errors"]]
         if not batch["sample"]:
             return unreadable
         contexts = self.plan.contexts if self.is_test else self.plan.valid_contexts
-        shuffled = self.is_test and self.plan.shuffled_images
-        if shuffled and "other_image" not in batch:
-            raise UserError(
-                "run.shuffled_images: the data set gives no other_image; set its other_image: true"
-            )
+        if self._controls:
+            self._controls.check(batch)
         records: list[Record] = [
             {"index": index, "key": key} for index, key in zip(batch["index"], batch["key"], strict=True)
         ]
+        samples = batch["sample"]
         options = self.options if self.is_test else for_validation(self.options)
         passes = TwoPasses(model, self.data.wording, options)
-        self._measure_losses(model, passes, batch["image"], batch["sample"], records)
+        self._measure_losses(model, passes, batch["image"], samples, records)
         if contexts:
             features = model.encode_images(batch["image"])
-            self._write_captions(passes, features, batch["sample"], contexts, records)
-            ask_tasks(passes, self._tasks, features, batch["sample"], records)
-        if shuffled:
-            others: list[Record] = [{} for _ in records]
-            features = model.encode_images(batch["other_image"])
-            self._write_captions(passes, features, batch["sample"], [main_context(contexts)], others)
-            for record, other in zip(records, others, strict=True):
-                record["shuffled"] = other
+            first = [FirstPass() for _ in samples]
+            if self.is_test or any(CONTEXTS[name].needs_selection for name in contexts):
+                first = write_first_pass(passes, features, samples, records)
+            for strategy in contexts:
+                write_strategy(passes, features, samples, strategy, first, records)
+            ask_tasks(passes, self._tasks, features, samples, records)
+            if self._controls:
+                self._controls.write(model, passes, batch, features, first, records)
         return records + unreadable
 
     def _measure_losses(
@@ -200,26 +199,6 @@ class Evaluator:
             for record, loss in zip(records, passes.losses(model, images, samples, context), strict=True):
                 record.setdefault("losses", {})[context] = loss
 
-    def _write_captions(
-        self,
-        passes: TwoPasses,
-        features: Tensor,
-        samples: Sequence[NewsSample],
-        contexts: Sequence[str],
-        records: Sequence[Record],
-    ) -> None:
-        """Add to the records what both passes give for photos of these features [B, P, V]."""
-        first = [FirstPass() for _ in samples]
-        if self.is_test or any(CONTEXTS[name].needs_selection for name in contexts):
-            first = passes.select(features, samples)
-            for record, one in zip(records, first, strict=True):
-                add_first_pass(record, one)
-        for strategy in contexts:
-            given = [passes.context(s, strategy, one) for s, one in zip(samples, first, strict=True)]
-            captions = passes.captions(features, [context.text for context in given])
-            for record, sample, context, caption in zip(records, samples, given, captions, strict=True):
-                add_caption(record, strategy, passes.read(sample, context), context, caption)
-
     def _check_skipped(self, unreadable: int, new: Sequence[Record]) -> None:
         for record in new:
             if "error" in record:
@@ -233,13 +212,25 @@ class Evaluator:
 
     def _read_training_names(self) -> TrainingNames | None:
         """The names that the training held, where they are asked for."""
-        if not self.plan.subsets:
+        if not self.plan.subsets and "renamed" not in self.plan.controls:
             return None
         return run_on_first_rank(lambda: self.data.training_names(self._folder))
 
+    def _prepare_controls(self) -> SplitControls | None:
+        if not self.plan.controls:
+            return None
+        assert self.ner is not None
+        return SplitControls(
+            self.plan.controls,
+            main_context(self.plan.contexts),
+            SplitArticles(self.data),
+            self.ner,
+            Renaming(self._training) if self._training and "renamed" in self.plan.controls else None,
+        )
+
     def _identity(self, model: EvaluatedModel) -> dict[str, Any]:
         """What must be the same for an evaluation to continue."""
-        plan = {name: getattr(self.plan, name) for name in ("contexts", "caption_loss", "shuffled_images")}
+        plan = {name: getattr(self.plan, name) for name in ("contexts", "caption_loss", "controls")}
         tasks = {"tasks": [task.name for task in self._tasks]} if self._tasks else {}
         return {
             "weights": fingerprint(model.parameters()),
@@ -276,7 +267,7 @@ class Evaluator:
         losses = mean_losses(read)
         if losses:
             logging.info("%s", ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
-        rows = rows_by_context(read, self.data.sample)
+        rows = self._rows(read)
         if not rows:
             return {"agg_metrics": -next(iter(losses.values())), **losses}
         tasks = score_tasks(self._tasks, read, self.data.wording, self.data.sample)
@@ -291,7 +282,9 @@ class Evaluator:
                 "split": split,
                 "samples": len(read),
                 "skipped": len(unreadable),
-                "articles": add_intervals(figures, rows, main, protocol, self._training),
+                "articles": add_intervals(
+                    figures, rows, main, protocol, self._training if self.plan.subsets else None
+                ),
                 "main_context": main,
                 "ner": {"name": self.ner.name, "version": self.ner.version},
                 "threshold": self.options.threshold,
@@ -313,6 +306,14 @@ class Evaluator:
             **losses,
             **tasks.flat(),
         }
+
+    def _rows(self, records: Sequence[Record]) -> dict[str, list[Row]]:
+        """For each row of the table a `Row` a photo."""
+        if self._controls is None:
+            return rows_by_context(records, self.data.sample)
+        rows = rows_by_context(records, self.data.sample, self._controls.renamed)
+        self._controls.tag_references(rows.get("renamed", ()))
+        return rows
 
     def _unavailable(self) -> dict[str, str]:
         """Of a test, by metric: why it cannot be measured here."""

@@ -17,9 +17,18 @@ from ealign_plugin.alignment.contexts import (
     check_usual_context,
 )
 from ealign_plugin.errors import UserError
+from ealign_plugin.inference.controls.names import CONTROLS
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
-from ealign_plugin.validation import Number, Range, option, option_defaults, option_help, option_ranges
+from ealign_plugin.validation import (
+    Number,
+    Range,
+    option,
+    option_defaults,
+    option_help,
+    option_ranges,
+    unknown,
+)
 
 AUTO = "auto"
 """``run.threshold`` that is to be chosen."""
@@ -87,7 +96,7 @@ class EvaluationOptions:
     """What an evaluation compares and measures; keys of a YAML's ``run`` section.
 
     Raises:
-        UserError: an unknown context, metric, figure or protocol, or a number outside its range.
+        UserError: an unknown context, control, metric, figure or protocol, or a number outside its range.
     """
 
     test_splits: tuple[str, ...] = option(("test",), "splits that are tested after the training")
@@ -110,9 +119,10 @@ class EvaluationOptions:
         (), "contexts that need no pass 1, in which the loss of the references is measured"
     )
     protocol: str = option("tell", "named scoring protocol (ealign_plugin.metrics)")
-    shuffled_images: bool = option(
-        False, "also caption each article from another one's photo (other_image in the data set)"
+    controls: tuple[str, ...] = option(
+        (), "rows that say what else explains the main context's figures (`ealign list controls`)"
     )
+    shuffled_images: bool = option(False, "the control other_photo (other_image in the data set)")
     subsets: bool = option(
         False,
         "at test also figures for strangers, for unseen last names and for the known apart; reads the names "
@@ -131,7 +141,7 @@ class EvaluationOptions:
     show_samples: int = option(3, "samples that are printed in words after the test", least=0)
 
     def __post_init__(self) -> None:
-        for name in ("test_splits", "contexts", "valid_contexts", "caption_loss"):
+        for name in ("test_splits", "contexts", "valid_contexts", "caption_loss", "controls"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
         for name in ("contexts", "valid_contexts", "caption_loss"):
             may_be_empty = name == "caption_loss" or (name == "valid_contexts" and self.caption_loss)
@@ -141,9 +151,23 @@ class EvaluationOptions:
                 found = CONTEXTS.get(strategy, f"run.{name}")
                 if name == "caption_loss" and found.needs_selection:
                     raise UserError(f"run.caption_loss: {strategy!r} needs pass 1; choose another context")
+        self._check_controls()
         check_figure(self.agg_metric, self.chosen_metrics())
         get_protocol(self.protocol)
         _check_ranges(self)
+
+    def _check_controls(self) -> None:
+        for name in self.controls:
+            if name not in CONTROLS:
+                raise UserError(unknown("run.controls", name, CONTROLS, "control", list_all=True))
+            if name in self.contexts:
+                raise UserError(f"run.controls: {name!r} is a context of this run too; rename that")
+        if "twin_table" in self.controls and "head" not in self.contexts:
+            raise UserError(
+                "run.controls: 'twin_table' changes the captions of 'head'; add it to run.contexts"
+            )
+        alias = ("other_photo",) * self.shuffled_images
+        object.__setattr__(self, "controls", tuple(dict.fromkeys((*self.controls, *alias))))
 
     def chosen_metrics(self) -> list[Metric]:
         """What is measured of the captions of each context."""

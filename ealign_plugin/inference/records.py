@@ -8,7 +8,7 @@ A record::
                                                      what the model read, and whether it was given more
      "losses": {"oracle": 1.2},                      of run.caption_loss
      "answers": {"products": "a lamp"},              of tasks that other packages registered
-     "shuffled": {"first": …, "captions": …}}        from another photo
+     "controls": {"other_photo": {"first": …, "captions": …}}}      of run.controls, one caption each
     {"index": 8, "key": "b_0", "error": "…"}         it could not be read
 
 The files say ``invented`` for `FirstPass.hallucinated_names`.
@@ -21,12 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ealign_plugin.alignment.contexts import Context
+from ealign_plugin.inference.controls.names import row_name
 from ealign_plugin.inference.journal import Record
-from ealign_plugin.inference.two_pass import FirstPass
+from ealign_plugin.inference.two_pass import FirstPass, main_context
 from ealign_plugin.news import Entity, NewsSample
-
-SHUFFLED = " (images shuffled)"
-"""Ends the name of a context whose captions were written from another article's photo."""
 
 
 def add_first_pass(record: Record, first: FirstPass) -> None:
@@ -103,18 +101,25 @@ class Row:
 
 
 def rows_by_context(
-    records: Sequence[Record], sample_of: Callable[[int], NewsSample]
+    records: Sequence[Record],
+    sample_of: Callable[[int], NewsSample],
+    renamed: Callable[[NewsSample], NewsSample] = lambda sample: sample,
 ) -> dict[str, list[Row]]:
-    """For each context a row a photo, in the order of the records.
+    """For each context, then for each control, a row a photo, in the order of the records.
 
     Args:
         records: Of photos that could be read.
         sample_of: Index in the split → sample.
+        renamed: Sample → that of the control ``renamed``.
     """
     rows: dict[str, list[Row]] = {}
     for record in records:
-        sample = sample_of(record["index"])
-        for ending, part in (("", record), (SHUFFLED, record.get("shuffled", {}))):
-            for name, caption in part.get("captions", {}).items():
-                rows.setdefault(name + ending, []).append(Row(sample, part.get("first"), caption))
+        sample, captions = sample_of(record["index"]), record.get("captions", {})
+        for name, caption in captions.items():
+            rows.setdefault(name, []).append(Row(sample, record.get("first"), caption))
+        for name, part in record.get("controls", {}).items():
+            (caption,) = part["captions"].values()
+            seen = renamed(sample) if name == "renamed" else sample
+            row = rows.setdefault(row_name(name, main_context(list(captions))), [])
+            row.append(Row(seen, part.get("first"), caption))
     return rows

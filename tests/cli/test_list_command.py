@@ -53,6 +53,7 @@ def rows(listed: Any, *words: str) -> list[dict[str, str]]:
             "context",
             {"none", "head", "full", "refined", "supplemented", "oracle"},
         ),
+        ("controls", "control", {"renamed", "other_photo", "tfidf"}),
         ("metrics", "metric", {"captions", "entities", "people"}),
         ("datasets", "data set", {"ealign_news", "ealign_micronews", "goodnews", "jsonl"}),
         ("models", "model", {"ealign_instructblip", "ealign_llava", "blip_caption"}),

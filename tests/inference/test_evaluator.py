@@ -11,8 +11,8 @@ import torch
 
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.errors import UserError
+from ealign_plugin.inference.controls.names import SHUFFLED
 from ealign_plugin.inference.evaluator import fingerprint
-from ealign_plugin.inference.records import SHUFFLED
 from ealign_plugin.metrics import METRICS, CaptionSet, register_metric
 from tests.inference.factories import Oracle, Split, Validation, evaluate, sample
 

@@ -15,6 +15,8 @@ from tests.inference.factories import evaluator
         ({"valid_contexts": []}, "run.valid_contexts: at least one"),
         ({"contexts": ["haed"]}, "unknown context strategy 'haed'"),
         ({"contexts": []}, "run.contexts: at least one"),
+        ({"controls": ["tf_idf"]}, "run.controls: unknown control 'tf_idf'; did you mean 'tfidf'"),
+        ({"controls": ["twin_table"], "contexts": ["refined"]}, "changes the captions of 'head'; add it"),
         ({"protocol": "coco"}, "coco"),
         ({"context_words": 0}, "run.context_words: at least 1 was expected, found 0"),
         ({"usual_words": 501}, "run.usual_words: found 501, expected at most 500, a context's budget"),

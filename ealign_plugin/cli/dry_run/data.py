@@ -18,6 +18,7 @@ from ealign_plugin.data.streams.mixing import TaskMixer, task_quota
 from ealign_plugin.entities import load_ner
 from ealign_plugin.host.registration import registered_class
 from ealign_plugin.host.run import counts_steps
+from ealign_plugin.inference.controls.names import OF_ANOTHER_PHOTO
 from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.registered.builders import MicroNewsBuilder, NewsBuilder
@@ -109,15 +110,24 @@ def run_problems(run: Mapping[str, Any], sets: Sequence[DataSet]) -> list[str]:
                     f"run.{key}: {split!r} found in {', '.join(names)}, one data set expected; leave it "
                     f"out of the others by datasets.{names[-1]}.splits"
                 )
-    if issubclass(registered_class("task", run["task"]), NewsCaptioning) and run["shuffled_images"]:
+    asks = other_photo_asked(run) if issubclass(registered_class("task", run["task"]), NewsCaptioning) else ""
+    if asks:
         problems += [
-            f"run.shuffled_images: true found, and datasets.{one.name}.other_image is false; set it to true"
+            f"{asks} found, and datasets.{one.name}.other_image is false; set it to true"
             for one in ours
             if any(split in one.samples for split in run["test_splits"] or ())
             and one.builder
             and not one.builder.config.get("other_image")
         ]
     return problems
+
+
+def other_photo_asked(run: Mapping[str, Any]) -> str:
+    """The key and value that need another article's photo of each sample; empty where none does."""
+    if run["shuffled_images"]:
+        return "run.shuffled_images: true"
+    name = next((name for name in run["controls"] or () if name in OF_ANOTHER_PHOTO), None)
+    return f"run.controls: {name}" if name else ""
 
 
 def size_problems(model: NewsModel, sets: Sequence[DataSet]) -> list[str]:

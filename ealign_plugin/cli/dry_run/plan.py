@@ -104,7 +104,10 @@ def evaluation_rows(run: Mapping[str, Any], sets: Sequence[DataSet]) -> Rows:
         rows.append(("validation", f"{count_in_words(times, 'time', 'times')}: {photos(valid)}{what}"))
     if test:
         contexts = [*(run.get("contexts") or [])]
-        contexts += ["images shuffled"] * bool(contexts and run.get("shuffled_images"))
+        if contexts:
+            alias = ["other_photo"] * bool(run.get("shuffled_images"))
+            controls = dict.fromkeys([*(run.get("controls") or []), *alias])
+            contexts += ["images shuffled" if name == "other_photo" else name for name in controls]
         what = describe_contexts(contexts, run.get("caption_loss") or [])
         rows.append(("test", photos(test) + what))
     return rows

@@ -123,6 +123,15 @@ def test_shuffled_images_need_other_images(dry):
     )
 
 
+def test_controls_with_other_photos_need_other_images(dry):
+    off = ("datasets.ealign_micronews.other_image=false", "run.shuffled_images=false")
+    error = dry("run.controls=[tfidf, other_photo_pass1]", *off).error
+    assert (
+        "run.controls: other_photo_pass1 found, and datasets.ealign_micronews.other_image is false" in error
+    )
+    assert dry("run.controls=[tfidf]", *off).code == 0
+
+
 def test_a_runner_that_counts_epochs_does_not_read_an_endless_stream(dry, monkeypatch):
     monkeypatch.setattr(RunnerBase, "RUN_KEYS", {"clip_grad_norm": "of the other runner"}, raising=False)
     report = dry("run.runner=runner_base", "run.max_epoch=2")

@@ -47,6 +47,11 @@ def test_a_test_that_reads_more_than_the_training_ever_did_is_told_so(dry):
     assert "warning run.contexts: found full, which reads more than the budget" in report.plan
 
 
+def test_controls_are_counted_beside_the_contexts(dry):
+    report = dry("run.controls=[tfidf, other_photo]")
+    assert "× 6 contexts (head, refined, supplemented, oracle, tfidf, images shuffled)" in report.plan
+
+
 def test_an_evaluation_needs_no_training_split(dry, shards):
     report = dry("run.evaluate=true", "run.valid_splits=[]", data={"ealign_news": shards("one", test=2)})
     assert report.code == 0, report.error
