@@ -61,7 +61,8 @@ def as_much_as(text: str, sample: NewsSample, wanted: Iterable[int], budget: Bud
         if size <= left:
             fitting.append(index)
             left -= size
-    return compose(sample, fitting or wanted, replace(budget, number=length), once=True)
+    # Whatever part of the budget the usual context has, it plays none here.
+    return compose(sample, fitting or wanted, replace(budget, number=length, usual_least=None), once=True)
 
 
 def with_another_scene(sample: NewsSample, others: Iterable[NewsSample], budget: Budget) -> Context:

@@ -80,6 +80,11 @@ def test_as_many_words_are_filled_and_what_does_not_fit_is_passed_over(words, se
     assert len(context.text.split()) <= words
 
 
+def test_a_part_of_the_usual_contexts_own_plays_no_role():
+    budget = Budget(500, usual_least=250)
+    assert as_much_as("1 2 3 4", NAMES, [1, 2, 0, 3], budget).sentences == (1,)
+
+
 def test_where_no_sentence_is_so_short_the_most_wanted_is_cut():
     assert as_much_as("x", NAMES, [1, 2, 0, 3], Budget(500)).text == "ANA"
 
