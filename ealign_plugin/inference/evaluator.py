@@ -328,10 +328,12 @@ class Evaluator:
         """By context."""
         assert self.ner is not None
         metrics, protocol = self.plan.chosen_metrics(), get_protocol(self.plan.protocol)
-        too_slow = [metric.name for metric in metrics if metric.test_only and not self.is_test]
-        skipped = [*unavailable, *too_slow]
+        slow = [metric.name for metric in metrics if metric.test_only]
+        quick = set(self.plan.controls if self.is_test else rows)
         return {
-            name: caption_figures(row, self.ner, protocol, metrics, skipped=skipped)
+            name: caption_figures(
+                row, self.ner, protocol, metrics, skipped=[*unavailable, *slow * (name in quick)]
+            )
             for name, row in rows.items()
         }
 

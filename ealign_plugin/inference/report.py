@@ -64,10 +64,10 @@ def intervals_text(figures: Mapping[str, Mapping[str, Any]], main: str, articles
     ]
 
 
-def subsets_text(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def subsets_text(figures: Mapping[str, Mapping[str, Any]], main: str) -> list[str]:
     """A row a context: what it is worth on people whom the training knew, and on those whom it did not."""
     groups = {
-        group: max(row.get(f"photos_{group}", 0) for row in figures.values())
+        group: figures[main].get(f"photos_{group}", 0)
         for group in SUBSETS
         if any(f"photos_{group}" in row for row in figures.values())
     }
@@ -133,7 +133,7 @@ def report_text(
         metrics_table(report["contexts"], measured),
         "",
         *intervals_text(report["contexts"], report["main_context"], report["articles"]),
-        *subsets_text(report["contexts"]),
+        *subsets_text(report["contexts"], report["main_context"]),
         *_selection_in_words(report["selection"]),
         *(f"Task {name}: {_listed(figures)}" for name, figures in tasks.items()),
         *(metric.note for metric in measured if metric.note),

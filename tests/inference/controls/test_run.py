@@ -96,6 +96,20 @@ def test_every_control_is_a_row_of_table_metrics_and_predictions(tested):
     assert "people_right_minus_refined_low" in report["contexts"]["blank_photo"]
 
 
+def test_slow_metrics_are_left_out_of_controls(tmp_path, monkeypatch):
+    monkeypatch.setattr("ealign_plugin.metrics.builtin.find_java", lambda: "java")
+    monkeypatch.setattr("ealign_plugin.metrics.builtin.score_meteor", lambda *_: 0.25)
+    split = split_of("a_0")
+    controls = ["tfidf", "other_photo"]
+    one, _, _ = evaluate(tmp_path, Looking(), split, batches(split), **RUN, controls=controls)
+    meteor = {name: row["meteor"] for name, row in one.report["contexts"].items()}
+    assert meteor == {"head": 0.25, "refined": 0.25, "tfidf": None, "refined (images shuffled)": 0.25}
+
+
+def test_groups_of_people_are_counted_in_the_main_context(tested):
+    assert "(strangers on 0 photos; unseen last names on 0 photos; known on 2 photos)" in tested[1]
+
+
 def test_the_four_cells_of_right_and_other_photo(tested):
     captions = {row: line["caption"] for row, line in tested[2].items()}
     maria = "Maria Keller spoke in Oslo on 3 May."
