@@ -160,11 +160,7 @@ def selection_files(
         stream = loader.dataset
         if not isinstance(stream, TrainingStream):
             continue
-        if stream.mixer.batch_size != loader.batch_size:
-            raise UserError(
-                f"datasets.{name}.batch_size: found {stream.mixer.batch_size} beside "
-                f"run.own_selections_from, expected run.batch_size_train, {loader.batch_size}; set it to null"
-            )
+        check_batch_size(name, stream.mixer.batch_size, loader.batch_size)
         files[name] = RefreshedSelections(
             folder=folder,
             name=name,
@@ -182,3 +178,16 @@ def selection_files(
             "to null"
         )
     return files
+
+
+def check_batch_size(name: str, of_mix: int, of_run: int | None) -> None:
+    """Refuse a data set whose mix counts other batches than the run's steps do.
+
+    Raises:
+        UserError: the two differ.
+    """
+    if of_mix != of_run:
+        raise UserError(
+            f"datasets.{name}.batch_size: found {of_mix} beside run.own_selections_from, expected "
+            f"run.batch_size_train, {of_run}; set it to null"
+        )

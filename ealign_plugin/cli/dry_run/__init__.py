@@ -58,7 +58,7 @@ def dry_run(cfg: HostConfig, cfg_path: str | Path) -> None:
     problems += run_problems(run, sets)
     if model is not None:
         problems += size_problems(model, sets)
-    raise_all(cfg_path, problems)
+    raise_all(cfg_path, list(dict.fromkeys(problems)))  # what two parts need is checked for both
 
     rows = [("model", f"{cfg.model_cfg.arch}, type {cfg.model_cfg.model_type}"), ("", origin)]
     if model is not None:

@@ -23,6 +23,7 @@ from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.registered.builders import MicroNewsBuilder, NewsBuilder
 from ealign_plugin.registered.task import NewsCaptioning
+from ealign_plugin.training.own_selections import check_batch_size
 
 
 @dataclass
@@ -100,6 +101,11 @@ def run_problems(run: Mapping[str, Any], sets: Sequence[DataSet]) -> list[str]:
             f"run.runner: {run['runner']} found, which counts epochs of data that end; the stream of "
             f"{ours[0].name} is endless: ealign_runner or runner_iter expected"
         )
+    if not run["evaluate"] and run.get("own_selections_from"):
+        for one in ours:
+            with collected(problems):
+                assert one.builder is not None
+                check_batch_size(one.name, one.builder.mixer.batch_size, int(run["batch_size_train"]))
     for key in ("valid_splits", "test_splits"):
         for split in run[key] or ():
             names = [one.name for one in sets if one.samples.get(split)]

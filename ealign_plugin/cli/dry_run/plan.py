@@ -65,9 +65,19 @@ def training_rows(run: Mapping[str, Any], sets: Sequence[DataSet], processes: in
         mixer = one.builder.mixer
         read = processes * samples_read(mixer, round(batches * batch / mixer.batch_size))
         photos = one.samples["train"]
+        half = one.builder.datasets.half
+        if half is not None:
+            photos = max(1, photos // 2)
         rows.append(
-            ("", f"{name}: about {read:,} samples read, {read / photos:.1f} epochs of {photos:,} photos")
+            (
+                "",
+                f"{name}: about {read:,} samples read, {read / photos:.1f} epochs of {photos:,} photos"
+                + ("" if half is None else f", about half of all (half {half})"),
+            )
         )
+    if first := run.get("own_selections_from"):
+        each = f"after step {first:,} and every {run['own_selections_every']:,} steps"
+        rows.append(("", f"the model's own selections in {run['own_selections_photos']:,} photos {each}"))
     return [*rows, rate]
 
 

@@ -52,6 +52,24 @@ def test_controls_are_counted_beside_the_contexts(dry):
     assert "× 6 contexts (head, refined, supplemented, oracle, tfidf, images shuffled)" in report.plan
 
 
+def test_own_selections_and_halves_are_told(dry):
+    report = dry("run.own_selections_from=1600", "datasets.ealign_micronews.half=1")
+    assert report.code == 0, report.error
+    assert "the model's own selections in 128 photos after step 1,600 and every 100 steps" in report.plan
+    assert "epochs of 2,100 photos, about half of all (half 1)" in report.plan
+
+
+def test_mistakes_about_what_is_selected_are_told_together(dry):
+    data = "datasets.ealign_micronews"
+    report = dry("run.usual_context=refined", f"{data}.recipe.selections=none.jsonl", f"{data}.half=1")
+    assert "run.usual_context: 'refined' needs pass 1; choose another context" in report.error
+    assert "none.jsonl: it cannot be read (No such file or directory); write it again" in report.error
+    assert "run.usual_words: found 81, expected at most 80" in dry("run.usual_words=81").error
+    assert f"{data}.half: 0, 1 or null was expected, found 2" in dry(f"{data}.half=2").error
+    report = dry("run.own_selections_from=9", f"{data}.batch_size=64")
+    assert f"{data}.batch_size: found 64 beside run.own_selections_from, expected" in report.error
+
+
 def test_an_evaluation_needs_no_training_split(dry, shards):
     report = dry("run.evaluate=true", "run.valid_splits=[]", data={"ealign_news": shards("one", test=2)})
     assert report.code == 0, report.error
