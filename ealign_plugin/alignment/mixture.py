@@ -68,7 +68,8 @@ class TaskMixture(TaskOptions):
             del values["own_share"]
         else:
             values["selections"] = read_selections(self.selections).sha256
-        if not self.extra_names:
-            del values["extra_names"]
+        for name in ("extra_names", "permute_labels"):
+            if not values[name]:
+                del values[name]
         first = {name: dict(values.pop(name)) for name in ("tasks", "contexts", "entity_contexts")}
         return {**first, "words": words, **values}

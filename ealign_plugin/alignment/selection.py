@@ -83,13 +83,7 @@ def shared_entities(sample: NewsSample, sentences: Sequence[int] | None = None) 
         sentences: Look only at these sentences; at all where None.
     """
     wanted = entity_keys(sample.caption_entities)
-    found: dict[str, str] = {}
-    for index in range(len(sample.sentences)) if sentences is None else sentences:
-        for entity in sample.sentences[index].entities:
-            key = entity_key(entity.text)
-            if key in wanted:
-                found.setdefault(key, " ".join(entity.text.split()))
-    return tuple(found.values())
+    return tuple(name for key, name in article_names(sample, sentences).items() if key in wanted)
 
 
 def oracle(sample: NewsSample, *, sentences: bool = True, entities: bool = True) -> Selection:
@@ -125,15 +119,20 @@ def noisy_oracle(
         others = _other_names(sample)
         added = sum(rng.random() < extra_names for _ in shared)
         listed = {*names, *rng.sample(others, min(added, len(others)))}
-        names = [name for name in _article_names(sample).values() if name in listed]
+        names = [name for name in article_names(sample).values() if name in listed]
     return Selection(tuple(sentences), tuple(names))
 
 
-def _article_names(sample: NewsSample) -> dict[str, str]:
-    """Key → name of all entities of the article, in article order, each once."""
+def article_names(sample: NewsSample, sentences: Sequence[int] | None = None) -> dict[str, str]:
+    """Key → name of the article's entities, in article order, each once.
+
+    Args:
+        sample: An annotated sample.
+        sentences: Look only at these sentences; at all where None.
+    """
     found: dict[str, str] = {}
-    for sentence in sample.sentences:
-        for entity in sentence.entities:
+    for index in range(len(sample.sentences)) if sentences is None else sentences:
+        for entity in sample.sentences[index].entities:
             found.setdefault(entity_key(entity.text), " ".join(entity.text.split()))
     return found
 
@@ -141,7 +140,7 @@ def _article_names(sample: NewsSample) -> dict[str, str]:
 def _other_names(sample: NewsSample) -> list[str]:
     """The article's names that are not in the caption, in article order."""
     wanted = entity_keys(sample.caption_entities)
-    return [name for key, name in _article_names(sample).items() if key not in wanted]
+    return [name for key, name in article_names(sample).items() if key not in wanted]
 
 
 def count_words(text: str) -> int:

@@ -82,6 +82,10 @@ class TaskOptions:
         selections: File of a model's own selections (`ealign_plugin.alignment.own_selections`); empty: all
             are made from labels.
         own_share: Share of the selections that are the model's own, as far as the file holds them.
+        permute_labels: A placebo: the alignment tasks ask what they would ask, and their answers say nothing
+            of the photo. Yes and no are permuted among the sentences that are drawn from an article; a list
+            holds as many names of the article, any of those that the context shows. Contexts of captions and
+            all other draws stay as they were.
 
     Raises:
         UserError: unknown names, shares that are negative or all zero, a number outside its range, or a file
@@ -98,8 +102,11 @@ class TaskOptions:
     extra_names: float = 0.0
     selections: str = ""
     own_share: float = 0.5
+    permute_labels: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.permute_labels, bool):
+            raise UserError(f"recipe.permute_labels: true or false expected, found {self.permute_labels!r}")
         if not isinstance(self.selections, str):
             raise UserError(f"recipe.selections: a file was expected, found {self.selections!r}")
         check_shares("recipe.contexts", self.contexts, CONTEXTS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from copy import copy
 
 from ealign_plugin.alignment.contexts import Budget, build_context
 from ealign_plugin.alignment.prompts import Prompt, Wording
-from ealign_plugin.alignment.selection import EMPTY_LIST, parse_entities, shared_entities
+from ealign_plugin.alignment.selection import EMPTY_LIST, article_names, parse_entities, shared_entities
 from ealign_plugin.alignment.tasks.base import (
     AlignmentTask,
     Example,
@@ -35,6 +36,11 @@ class EntityTask(AlignmentTask):
         context = draw_context(sample, options.entity_contexts, options, budget, rng)
         # A sentence longer than the budget is cut: what it no longer shows is not asked for.
         names = [name for name in shared_entities(sample, context.sentences) if name in context.text]
+        if options.permute_labels:
+            shown = [n for n in article_names(sample, context.sentences).values() if n in context.text]
+            # A copy draws, so that all other draws stay as they are without it.
+            drawn = copy(rng).sample(range(len(shown)), len(names))
+            names = [shown[index] for index in sorted(drawn)]
         return [self.example(wording.entity(context.text), wording.names(names) or EMPTY_LIST)]
 
     def ask(self, sample: NewsSample, wording: Wording, budget: Budget) -> Prompt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from copy import copy
 
 from ealign_plugin.alignment.contexts import Budget
 from ealign_plugin.alignment.prompts import Wording
@@ -55,7 +56,7 @@ class SentenceTask(AlignmentTask):
         if not positives or not negatives:
             return []
         kinds = sorted(set().union(*(types for _, types in positives)))
-        pairs = []
+        drawn: list[str] = []
         for _ in range(options.positives):
             kind = rng.choice(kinds)
             if rng.random() < options.caption_positive:
@@ -66,9 +67,14 @@ class SentenceTask(AlignmentTask):
             if not alike or rng.random() < options.any_negative:
                 alike = [text for text, _ in negatives]
             negative = rng.choice(alike)
-            for sentence, answer in ((positive, wording.templates.yes), (negative, wording.templates.no)):
-                pairs.append(self.example(wording.sentence(sentence), answer))
-        return pairs
+            drawn += [positive, negative]
+        answers = [wording.templates.yes, wording.templates.no] * options.positives
+        if options.permute_labels:
+            copy(rng).shuffle(answers)  # a copy, so that all other draws stay as they are without it
+        return [
+            self.example(wording.sentence(sentence), answer)
+            for sentence, answer in zip(drawn, answers, strict=True)
+        ]
 
 
 def _types(entities: Iterable[Entity]) -> frozenset[str]:
