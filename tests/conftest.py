@@ -31,6 +31,8 @@ RUNS_COMMANDS = {
     "data/prepare/test_engines.py",
     "data/prepare/test_pipeline.py",
     "ladder/test_run.py",
+    "ladder/test_seeds.py",
+    "ladder/test_tuning.py",
     "training/checkpoints/test_two_processes.py",
 }
 

@@ -3,13 +3,14 @@
 A folder of YAMLs, a rung each, in the order of their numbers::
 
     base.yaml             what they share; no number, no rung
+                          ladder: {tries: [{run.init_lr: 1.0e-3}, {run.init_lr: 2.0e-3}]}
     02_base.yaml          base: base.yaml
                           ladder: {label: Base, start: pretrained, published: {cider: 82.70}}
-    06_eama.yaml          ladder: {label: EAMA, start: sent_ent_cap}
-                          run: {evaluate: true, contexts: [supplemented]}
+    10_base_long.yaml     ladder: {label: Base, longer local context, start: base}
+                          run: {evaluate: true, context_words: 160}
 
-A rung is trained from the weights of its ``start``, or, with ``run.evaluate``, evaluates them. It leaves
-``<out>/<rung>/done.json`` at its end, and is not run again while that fits its YAML and its start.
+A rung is trained from the weights of its ``start``, or, with ``run.evaluate``, evaluates them. Of a trained
+one ``tries`` are the values that may be tried beforehand (`ealign_plugin.ladder.tuning`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ PUBLISHED_CIDER = "published CIDEr (NYTimes800k)"
 SOURCE = "EAMA v5 (arXiv 2402.19404), NYTimes800k"
 
 
-DONE, METRICS = "done.json", "metrics.json"
+SECTION = ("label", "start", "published", "tries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,37 @@ class Rung:
         path: The file.
         label: Its row in the table.
         start: The rung whose weights it begins with or evaluates; empty: those of the model's config.
+        begin: The rung whose weights are loaded before any training or checkpoint: of one that evaluates the
+            start of its start.
         published: Figures of the paper, times 100, as printed there.
         config: The whole config, checked, with all defaults.
+        options: ``a.b=c`` each: what the config has beside its YAML.
+        tries: Dotted keys and their values, of each try.
     """
 
     name: str
     path: Path
     label: str
     start: str
+    begin: str
     published: Mapping[str, float]
     config: Mapping[str, Any]
+    options: tuple[str, ...] = ()
+    tries: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def only_evaluates(self) -> bool:
         return bool(self.config["run"]["evaluate"])
+
+    @property
+    def needs(self) -> set[str]:
+        """The rungs whose weights it needs."""
+        return {self.start, self.begin} - {""}
+
+    @property
+    def figure(self) -> str:
+        """The figure for which its threshold and its try are chosen."""
+        return str(self.config["run"]["threshold_figure"])
 
     @property
     def context(self) -> str:
@@ -86,16 +104,15 @@ class Rung:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a finished rung left: its run's folder and its figures, fractions."""
-
-    run: Path
-    figures: Mapping[str, Any]
-
-
-def read_rungs(folder: Path, options: Sequence[str]) -> list[Rung]:
+def read_rungs(
+    folder: Path, options: Sequence[str], chosen: Mapping[str, Sequence[str]] | None = None
+) -> list[Rung]:
     """All rungs in order, each checked: a mistake in the last one is reported before the first is run.
+
+    Args:
+        folder: Of their YAMLs.
+        options: ``a.b=c`` each, of all rungs.
+        chosen: Name of a rung → further options of it, which go before those of all.
 
     Raises:
         UserError: no folder of rungs, or something in one of them is wrong.
@@ -113,7 +130,7 @@ def read_rungs(folder: Path, options: Sequence[str]) -> list[Rung]:
     for _, _, path in sorted(files):
         read_config(path, options)  # reports a bad file before LAVIS's import takes its seconds
     for _, name, path in sorted(files):
-        rungs.append(read_rung(name, path, options, rungs))
+        rungs.append(read_rung(name, path, [*options, *(chosen or {}).get(name, ())], rungs))
     return rungs
 
 
@@ -127,11 +144,12 @@ def read_rung(name: str, path: Path, options: Sequence[str], earlier: Sequence[R
     section = OmegaConf.to_container(ladder, resolve=True) if OmegaConf.is_config(ladder) else ladder
     if not isinstance(section, dict) or not isinstance(section.get("label"), str):
         raise UserError(
-            f"{path}: ladder: found {section!r}, expected {{label: TEXT, start: RUNG, published: {{}}}}"
+            f"{path}: ladder: found {section!r}, expected {{label: TEXT, start: RUNG, published: {{}}, "
+            "tries: []}"
         )
     for key in section:
-        if key not in ("label", "start", "published"):
-            raise UserError(f"{path}: {unknown(f'ladder.{key}', key, ('label', 'start', 'published'))}")
+        if key not in SECTION:
+            raise UserError(f"{path}: {unknown(f'ladder.{key}', key, SECTION)}")
     published = section.get("published") or {}
     if not isinstance(published, dict):
         raise UserError(f"{path}: ladder.published: found {published!r}, expected a mapping of figures")
@@ -141,6 +159,12 @@ def read_rung(name: str, path: Path, options: Sequence[str], earlier: Sequence[R
                 f"{path}: ladder.published.{key}: found {value!r}, expected numbers under "
                 f"{', '.join(PUBLISHED)}"
             )
+    tries = section.get("tries") or []
+    if not isinstance(tries, list) or not all(isinstance(one, dict) for one in tries):
+        raise UserError(
+            f"{path}: ladder.tries: found {tries!r}, expected a list of values by dotted key, "
+            "[{run.init_lr: 1.0e-3}]"
+        )
     start = section.get("start") or ""
     before = {rung.name: rung for rung in earlier}
     if name in before:
@@ -156,10 +180,19 @@ def read_rung(name: str, path: Path, options: Sequence[str], earlier: Sequence[R
     contexts = config["run"].get("contexts")
     if not isinstance(contexts, list) or len(contexts) != 1:
         raise UserError(f"{path}: run.contexts: found {contexts!r}, one context expected: a rung is one row")
-    rung = Rung(name, path, section["label"], start, published, config)
-    if rung.only_evaluates and not start:
+    if config["run"]["evaluate"] and not start:
         raise UserError(f"{path}: ladder.start: missing, the rung whose weights are evaluated was expected")
-    return rung
+    return Rung(
+        name=name,
+        path=path,
+        label=section["label"],
+        start=start,
+        begin=before[start].start if config["run"]["evaluate"] else start,
+        published=published,
+        config=config,
+        options=tuple(options),
+        tries=tuple(tries),
+    )
 
 
 def select_rungs(rungs: Sequence[Rung], only: Sequence[str]) -> list[Rung]:

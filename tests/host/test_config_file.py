@@ -137,7 +137,7 @@ def test_the_saved_config_of_a_layered_one_stands_alone(root, tmp_path):
     from ealign_plugin.host.plugins import load_installed
 
     load_installed()
-    cfg = load_config(root / "projects" / "ealign" / "ladder" / "micro" / "06_eama.yaml", ["run.seed=7"])
+    cfg = load_config(root / "projects" / "ealign" / "ladder" / "micro" / "07_eama.yaml", ["run.seed=7"])
     OmegaConf.save(cfg.config, tmp_path / "again.yaml", resolve=True)
     again = load_config(tmp_path / "again.yaml")
     assert again.config == cfg.config

@@ -1,15 +1,16 @@
 """A ladder of four rungs that no process runs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import SGD
 
-from ealign_plugin.ladder.run import run_rungs
-from ealign_plugin.ladder.rungs import read_rungs, select_rungs
+from ealign_plugin.ladder.ladder import run_ladder
+from ealign_plugin.ladder.rungs import read_rungs
 from ealign_plugin.training.checkpoints.store import CheckpointStore
 
 BASE = """
@@ -42,6 +43,8 @@ class Runs:
         self.fail: set[str] = set()
         self.again: dict[str, Path] = {}  # where a rung goes on
         self.code = 1
+        self.revision: str | None = "4f2a"
+        self.quality: Callable[[str, DictConfig], float] | None = None  # entity F1, by rung and values
         self.taken = 0
 
     def __call__(self, command) -> int:
@@ -58,11 +61,15 @@ class Runs:
         options = {"metric": 0.5, "values": {}, "per_rank": {}, "manifest": {}}
         CheckpointStore(folder / "checkpoints").save(net, SGD(net.parameters()), iters=1, **options)
         figures = {"cider": len(self.commands) / 10, "people_right": 0.5, "bleu4": None}
+        if self.quality:
+            figures["entity_f1"] = self.quality(name, values)
         test = {
             "contexts": {"head": figures, "oracle": figures},
             "selection": {"sentence_auc": 0.75 if name == "third" else None},
         }
         (folder / "metrics.json").write_text(json.dumps({"test": test}))
+        environment = {"revision": self.revision, "packages": {"ealign-plugin": "0.1.0"}}
+        (folder / "environment.json").write_text(json.dumps(environment))
         return 0
 
     @property
@@ -96,9 +103,15 @@ def runs() -> Runs:
 def start(folder, tmp_path, runs):
     """``start(only=[...], options=[...])`` -> the rungs that were run."""
 
-    def run(only=(), options=()) -> list[str]:
-        rungs = read_rungs(folder, options)
-        run_rungs(rungs, select_rungs(rungs, only), tmp_path / "out", options, runs)
+    def run(**options) -> list[str]:
+        run_ladder(folder, tmp_path / "out", runs, **options)
         return runs.take()
 
     return run
+
+
+@pytest.fixture(scope="package", params=["micro", "vicuna7b"])
+def shipped(request, root) -> dict:
+    """The rungs of a ladder under ``projects``, by name."""
+    rungs = read_rungs(root / "projects" / "ealign" / "ladder" / request.param, [])
+    return {rung.name: rung for rung in rungs}

@@ -2,11 +2,11 @@
 
 import pytest
 
-from ealign_plugin.alignment.mixture import TaskMixture
 from ealign_plugin.alignment.prompts import Wording
 from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.errors import UserError
 from ealign_plugin.ladder.rungs import read_rungs
+from tests.ladder.factories import recipe_of
 
 # arXiv 2402.19404 v5, NYTimes800k: BLEU-4, METEOR, ROUGE-L, CIDEr, entity precision and recall, times 100.
 PAPER = {
@@ -23,21 +23,17 @@ PAPER = {
     "base_oracle_entities": (11.63, 14.76, 27.90, 90.44, 32.04, 34.24),
     "base_oracles": (11.89, 15.07, 28.79, 94.27, 35.71, 37.10),
 }
+OURS = ("pretrained", "base_compute", "placebo")
 ALIGNED = {"sent_cap": {"sentence"}, "ent_cap": {"entity"}}
 
 
-@pytest.fixture(scope="module", params=["micro", "vicuna7b"])
-def shipped(request, root) -> dict:
-    rungs = read_rungs(root / "projects" / "ealign" / "ladder" / request.param, [])
-    return {rung.name: rung for rung in rungs}
-
-
 def test_every_row_of_the_paper_is_a_rung_with_its_figures(shipped):
-    assert [name for name in shipped if name != "pretrained"] == list(PAPER)
+    assert [name for name in shipped if name not in OURS] == list(PAPER)
     for name, row in PAPER.items():
         published = shipped[name].published
         keys = ("bleu4", "meteor", "rouge", "cider", "entity_precision", "entity_recall")
         assert tuple(published[key] for key in keys) == row
+    assert not any(shipped[name].published for name in OURS if name in shipped)
 
 
 def test_the_rungs_differ_in_what_the_paper_varies(shipped):
@@ -46,20 +42,24 @@ def test_the_rungs_differ_in_what_the_paper_varies(shipped):
         return run["contexts"][0], run["context_words"]
 
     local, words = context("base")
+    assert local == "around_image" == shipped["base"].config["run"]["usual_context"]
     assert all(context(name) == (local, words) for name in ("osft", "sent_cap", "ent_cap", "sent_ent_cap"))
     assert context("base_full")[0] == "full"
     longer = context("eama")[1]
     assert longer > words
     assert context("base_long") == context("align_long") == (local, longer)  # a control of equal budget
-    assert context("eama")[0] == "supplemented"
+    assert context("eama") == context("placebo") == ("supplemented", longer)
     assert [context(name) for name in list(PAPER)[-3:]] == [
-        ("oracle_sentences", longer),
+        ("supplemented_oracle_sentences", longer),
         ("oracle_entities", longer),
-        ("oracle", longer),
+        ("supplemented_oracle", longer),
     ]
-    evaluated = {name: rung.start for name, rung in shipped.items() if rung.only_evaluates}
-    assert evaluated["eama"] == "sent_ent_cap"
-    assert {evaluated[name] for name in list(PAPER)[-3:]} == {"base"}
+    assert {name: rung.start for name, rung in shipped.items() if rung.only_evaluates} == {
+        "base_long": "base",
+        "align_long": "sent_ent_cap",
+        "base_oracle_entities": "base_oracle_sentences",
+        "base_oracles": "base_oracle_sentences",
+    }
     for rung in shipped.values():
         for option in ("trainable", "lora"):  # else the weights would not fit what evaluates them
             if rung.only_evaluates:
@@ -70,11 +70,10 @@ def test_the_recipe_of_every_trained_rung_can_be_streamed(shipped):
     for name, rung in shipped.items():
         if rung.only_evaluates:
             continue
-        (section,) = rung.config["datasets"].values()
-        recipe = TaskMixture().changed(section["recipe"])
+        recipe = recipe_of(rung.config)
         TaskMixer(recipe, Wording(), batch_size=rung.config["run"]["batch_size_train"])
         tasks = {task for task, share in recipe.tasks.items() if share} - {"caption"}
-        both = {"sentence", "entity"} if name in ("sent_ent_cap", "align_long") else set()
+        both = {"sentence", "entity"} if name in ("sent_ent_cap", "eama", "placebo") else set()
         assert tasks == ALIGNED.get(name, both), name
 
 
@@ -96,6 +95,8 @@ MISTAKES = [
     ),
     ("ladder: {label: Four, published: {cider: high}}", "ladder.published.cider: found 'high'"),
     ("ladder: {label: Four, published: [1]}", r"ladder.published: found \[1\], expected a mapping"),
+    ("ladder: {label: Four, tries: {run.init_lr: 1}}", "ladder.tries: found {.*}, expected a list of values"),
+    ("ladder: {label: Four, tries: [1]}", r"ladder.tries: found \[1\], expected a list of values"),
     ("ladder: {label: Four}\nrun: {contexts: [head, full]}", "run.contexts: found .* one context expected"),
     ("ladder: {label: Four}\nrun: {evaluate: true}", "ladder.start: missing, the rung whose weights"),
     ("ladder: {label: Four}\nrun: {max_itres: 1}", "run.max_itres: unknown key"),
