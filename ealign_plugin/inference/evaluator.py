@@ -70,6 +70,7 @@ class Evaluator:
         self.threshold_choice: Mapping[str, Any] | None = None
         """How the threshold was chosen (`ealign_plugin.inference.threshold`); None where it wasn't."""
         self._data: EvaluationData | None = None
+        self._validates = False
         self._folder = Path()
         self._journal: Journal | None = None
         self._tasks: list[AlignmentTask] = []
@@ -86,19 +87,21 @@ class Evaluator:
     @property
     def is_test(self) -> bool:
         """Whether the split is tested; a validation is cheaper and writes nothing."""
-        return self.data.split in self.plan.test_splits
+        return self.data.split in self.plan.test_splits and not self._validates
 
-    def start(self, data: EvaluationData, folder: Path) -> None:
+    def start(self, data: EvaluationData, folder: Path, *, validates: bool = False) -> None:
         """Ask as the training asked, and find entities by the model that annotated the samples.
 
         Args:
             data: The split.
             folder: Where a test writes its files.
+            validates: The training goes on after it, also where the split is one that is tested.
 
         Raises:
             UserError: the spaCy model is not installed.
         """
         self._data, self._folder, self._journal = data, folder, None
+        self._validates = validates
         self._training = self._controls = None
         self._tasks = other_tasks(data.tasks) if self.is_test else []
         if self.ner is None or self.ner.name != data.ner["name"]:

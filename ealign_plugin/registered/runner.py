@@ -353,13 +353,15 @@ class EalignRunner(RunnerIter):
     def eval_epoch(self, split_name: str, cur_epoch: Any, skip_reload: bool = False) -> dict[str, Any] | None:
         """Evaluate the weights that the model has.
 
-        Mends RunnerBase.eval_epoch: takes every model of several processes for DDP's.
+        Mends RunnerBase.eval_epoch: takes every model of several processes for DDP's. `skip_reload` is true
+        of a test and false of a validation, also where both have one split.
         """
         with self.signals.interrupting():
             loader = self.dataloaders[split_name]  # it sorts the data sets by split
             with unsharded(self.model) as model:
                 model.eval()
-                self.task.before_evaluation(model=model, dataset=self.datasets[split_name])
+                dataset, validates = self.datasets[split_name], not skip_reload
+                self.task.before_evaluation(model=model, dataset=dataset, validates=validates)
                 results = self.task.evaluation(model, loader)
                 return self.task.after_evaluation(val_result=results, split_name=split_name, epoch=cur_epoch)
 

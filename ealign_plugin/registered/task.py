@@ -125,9 +125,17 @@ class NewsCaptioning(BaseTask):
             return {}
         return checkpoint_files(self.config, self.ner, choice)
 
-    def before_evaluation(self, model: EvaluatedModel, dataset: EvaluationData, **_: Any) -> None:
-        """Start with a split; a test writes into the run's folder."""
-        self.evaluator.start(dataset, Path(registry.get_path("output_dir") or "."))
+    def before_evaluation(
+        self, model: EvaluatedModel, dataset: EvaluationData, validates: bool = False, **_: Any
+    ) -> None:
+        """Start with a split; a test writes into the run's folder.
+
+        Args:
+            model: With the weights that are evaluated.
+            dataset: The split.
+            validates: See `Evaluator.start`.
+        """
+        self.evaluator.start(dataset, Path(registry.get_path("output_dir") or "."), validates=validates)
 
     def evaluation(
         self,

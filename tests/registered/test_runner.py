@@ -33,6 +33,17 @@ def test_the_best_weights_are_tested_not_the_last(make):
     assert task.tested_with == pytest.approx(best) and best != last
 
 
+def test_the_task_is_told_which_evaluation_is_a_validation(make):
+    class Listening(Task):
+        def before_evaluation(self, model, dataset, validates=None, **_):
+            super().before_evaluation(model, dataset)
+            heard.append(validates)
+
+    heard: list[bool] = []
+    make(Listening([0.1, 0.7, 0.3])).train()
+    assert heard == [True, True, True, False]
+
+
 def test_a_metric_of_zero_can_be_the_best(make):
     runner = make(Task([0.0, 0.0, 0.0]))
     runner.train()

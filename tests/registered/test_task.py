@@ -44,3 +44,13 @@ def test_a_test_writes_into_the_folder_of_the_run(tmp_path, monkeypatch):
     log = task.after_evaluation(val_result=records, split_name="test", epoch=0)
     assert log["agg_metrics"] == task.report["contexts"]["refined"]["cider"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["predictions.jsonl", "report.txt"]
+
+
+def test_a_validation_of_the_split_that_is_tested_is_no_test(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.mapping["paths"], "output_dir", str(tmp_path))
+    task = NewsCaptioning({"contexts": ["refined"], "valid_contexts": ["head"], "threshold": "auto"})
+    model, split = Oracle(), Split(sample())
+    task.before_evaluation(model=model, dataset=split, validates=True)
+    log = task.after_evaluation(task.evaluation(model, split.batches()), split_name="test", epoch=0)
+    assert "head/cider" in log and "refined/cider" not in log
+    assert (task.report, list(tmp_path.iterdir())) == ({}, [])
