@@ -28,6 +28,9 @@ SCHEMA_VERSION = 1
 """Version of the JSON form below. Shards of another version are refused."""
 
 SPLITS = ("train", "val", "test")
+"""Splits of published data sets."""
+ALL_SPLITS = (*SPLITS, "test_known")
+"""Those that shards may have: MicroNews also tests photos of people who are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +203,8 @@ def _text(value: Any) -> str:
 
 
 def _split(value: str) -> str:
-    if value not in SPLITS:
-        raise ValueError(f"split: one of {', '.join(SPLITS)} was expected, found {value!r}")
+    if value not in ALL_SPLITS:
+        raise ValueError(f"split: one of {', '.join(ALL_SPLITS)} was expected, found {value!r}")
     return value
 
 

@@ -15,7 +15,7 @@ from spacy.lang.en.examples import sentences as SPACY_EXAMPLES
 from ealign_plugin import entities
 from ealign_plugin.entities import NamedEntityRecognizer, entity_key, entity_keys, load_ner
 from ealign_plugin.errors import UserError
-from ealign_plugin.micronews.world import make_samples
+from ealign_plugin.micronews.closed import make_samples
 from ealign_plugin.news import Entity, NewsSample
 
 STORM = NewsSample(

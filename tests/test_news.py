@@ -182,7 +182,7 @@ def test_no_record_at_all(record):
     [
         (["caption"], None, "caption: text was expected, found None"),
         (["headline"], ["a"], "headline: text was expected, found ['a']"),
-        (["split"], "training", "split: one of train, val, test was expected, found 'training'"),
+        (["split"], "training", "split: one of train, val, test, test_known was expected, found 'training'"),
         (["split"], {}, "split: text was expected, found {}"),
         (["paragraphs"], "one string", "paragraphs: a list was expected, found 'one string'"),
         (["paragraphs", 1], 5, "paragraphs[1]: text was expected, found 5"),

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import as_path
-from ealign_plugin.news import SPLITS
+from ealign_plugin.news import ALL_SPLITS
 from ealign_plugin.validation import unknown
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def select(
       ealign select output/half1 shards/goodnews --half 0 --out of_half0.jsonl
       cat of_half0.jsonl of_half1.jsonl > own.jsonl
     """
-    if split not in SPLITS:
-        raise UserError(unknown("--split", split, SPLITS, "split"))
+    if split not in ALL_SPLITS:
+        raise UserError(unknown("--split", split, ALL_SPLITS, "split"))
     if out.exists():
         raise UserError(f"--out {out}: exists already, a new file expected; remove it or name another one")
     from tqdm import tqdm

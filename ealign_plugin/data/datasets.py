@@ -26,7 +26,7 @@ from ealign_plugin.data.streams.mixing import TaskMixer
 from ealign_plugin.data.streams.training import TrainingStream, training_stream
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import as_path
-from ealign_plugin.news import SPLITS
+from ealign_plugin.news import ALL_SPLITS
 
 
 class NewsDatasets:
@@ -85,11 +85,12 @@ class NewsDatasets:
         Raises:
             UserError: one that there is not.
         """
-        splits = tuple(self.section.get("splits") or SPLITS)
+        splits = tuple(self.section.get("splits") or ALL_SPLITS)
         for split in splits:
-            if split not in SPLITS:
+            if split not in ALL_SPLITS:
                 raise UserError(
-                    f"datasets.{self.name}.splits: one of {', '.join(SPLITS)} was expected, found {split!r}"
+                    f"datasets.{self.name}.splits: one of {', '.join(ALL_SPLITS)} was expected, found "
+                    f"{split!r}"
                 )
         return splits
 

@@ -100,5 +100,6 @@ def base_of(path: Path) -> Path | None:
 
 register_dataset("ealign_news", CONFIGS / "ealign_news.yaml")
 register_dataset("ealign_micronews", CONFIGS / "ealign_micronews.yaml")
+register_dataset("ealign_micronews_closed", CONFIGS / "ealign_micronews_closed.yaml")
 for _source in ("goodnews", "nytimes800k", "visualnews"):
     register_dataset(f"ealign_{_source}", CONFIGS / f"ealign_{_source}.yaml", _source)

@@ -18,23 +18,26 @@ All coordinates are pixels of the 256 px photo. Needs Pillow and NumPy only.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from ealign_plugin.micronews.pen import BLEED, FINE, SIDE
-from ealign_plugin.micronews.people import AXIS, EYES, N_FACES, bust, person
+from ealign_plugin.micronews.people import AXIS, EYES, LOOKS, N_FACES, bust, sprite
 from ealign_plugin.micronews.scenery import (
     N_BACKDROPS,
     N_LAYOUTS,
     N_LOGOS,
     PLATE,
     backdrop_sprite,
+    flags_sprite,
     layout_sprite,
     logo_sprite,
 )
+from ealign_plugin.micronews.scenes import Scene
+from ealign_plugin.micronews.strangers import ROLES, Appearance, stranger
 
 EYES_Y = 129  # where a person's eyes come to lie
 SCALES = (0.95, 1.0, 1.05)
@@ -71,13 +74,13 @@ def draw_face(face: int, size: int = 128) -> Image.Image:
     _check("face", face, N_FACES)
     edge = 160 * FINE
     left = AXIS * FINE - edge // 2
-    return bust(face).crop((left, 0, left + edge, edge)).resize((size, size), Image.Resampling.LANCZOS)
+    return _face(face).crop((left, 0, left + edge, edge)).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def draw_photo(
     *, faces: Sequence[int], backdrop: int, logo: int, layout: int, rng: random.Random, size: int = SIDE
 ) -> Image.Image:
-    """One press photo, RGB ``size`` x ``size``.
+    """One press photo of the closed world, RGB ``size`` x ``size``.
 
     Args:
         faces: one person, or two different ones from left to right; 0 to N_FACES - 1.
@@ -102,19 +105,92 @@ def draw_photo(
     _check("backdrop", backdrop, N_BACKDROPS)
     _check("logo", logo, N_LOGOS)
     _check("layout", layout, N_LAYOUTS)
+    return _compose(
+        [partial(person, face) for face in faces],
+        backdrop_sprite(backdrop),
+        logo_sprite(logo),
+        (layout_sprite(layout, False), layout_sprite(layout, True)),
+        rng,
+        size,
+    )
 
+
+def draw_scene(scene: Scene, rng: random.Random, size: int = SIDE) -> Image.Image:
+    """One press photo of the open world, RGB ``size`` x ``size``.
+
+    Args:
+        scene: What it shows.
+        rng: Source of all variation.
+        size: Side in pixels.
+    """
+    event = scene.event.look
+    layers: tuple[Image.Image, Image.Image | None]
+    if isinstance(event, int):
+        layers = layout_sprite(event, False), layout_sprite(event, True)
+    else:
+        layers = flags_sprite(*event), None
+    return _compose(
+        [partial(person, someone.look) for someone in scene.people],
+        backdrop_sprite(scene.place.look),
+        logo_sprite(*scene.org.look),
+        layers,
+        rng,
+        size,
+        raised=OPEN_RAISED,
+    )
+
+
+@lru_cache(maxsize=1024)
+def person(who: int | tuple[Appearance, int], scale: float) -> Image.Image:
+    """A bust at photo resolution with its shadow: a face, or a stranger's appearance and variant."""
+    if isinstance(who, int):
+        return sprite(_face(who), scale)
+    return sprite(bust(stranger(*who), ROLES[who[0].role][2]), scale)
+
+
+@cache
+def _face(face: int) -> Image.Image:
+    return bust(LOOKS[face])
+
+
+OPEN_RAISED = 15
+"""So many pixels higher do people stand in the open world, so that furniture does not hide their clothes."""
+
+
+def _compose(
+    people: Sequence[Callable[[float], Image.Image]],
+    backdrop: Image.Image,
+    emblem: Image.Image,
+    event: tuple[Image.Image, Image.Image | None],
+    rng: random.Random,
+    size: int,
+    raised: int = 0,
+) -> Image.Image:
+    """Put the sprites together, and take the photo.
+
+    Args:
+        people: Of each one, scale → sprite.
+        backdrop: The place.
+        emblem: The organisation.
+        event: What stands behind the people, and what before them.
+        rng: Source of all variation.
+        size: Side in pixels.
+        raised: People stand so much higher, furniture so much lower.
+    """
     x, y = rng.randint(0, 2 * BLEED), rng.randint(0, 2 * BLEED)
-    photo = backdrop_sprite(backdrop).crop((x, y, x + SIDE, y + SIDE))
+    photo = backdrop.crop((x, y, x + SIDE, y + SIDE))
     shift = (rng.randint(-4, 4) - BLEED, rng.randint(-3, 3) - BLEED)
-    photo.paste(layout_sprite(layout, False), shift, layout_sprite(layout, False))
-    middles, jitter = ((SIDE // 2,), 10) if len(faces) == 1 else ((74, 182), 6)
-    for face, middle in zip(faces, middles, strict=True):
+    rear, front = event
+    photo.paste(rear, shift, rear)
+    middles, jitter = ((SIDE // 2,), 10) if len(people) == 1 else ((74, 182), 6)
+    for someone, middle in zip(people, middles, strict=True):
         scale = rng.choice(SCALES)
-        sprite = person(face, scale)
+        drawn = someone(scale)
         left = middle + rng.randint(-jitter, jitter) - round(AXIS * scale)
-        photo.paste(sprite, (left, EYES_Y + rng.randint(-2, 2) - round(EYES * scale)), sprite)
-    photo.paste(layout_sprite(layout, True), shift, layout_sprite(layout, True))
+        photo.paste(drawn, (left, EYES_Y - raised + rng.randint(-2, 2) - round(EYES * scale)), drawn)
+    if front:
+        photo.paste(front, (shift[0], shift[1] + raised), front)
     corner = rng.choice((3, SIDE - PLATE - 3))
-    photo.paste(logo_sprite(logo), (corner + rng.randint(-2, 2), 3 + rng.randint(-1, 1)), logo_sprite(logo))
+    photo.paste(emblem, (corner + rng.randint(-2, 2), 3 + rng.randint(-1, 1)), emblem)
     photo = _camera(photo, rng)
     return photo if size == SIDE else photo.resize((size, size), Image.Resampling.LANCZOS)

@@ -20,23 +20,25 @@ from ealign_plugin.data.shards.write import write_index, write_split
 from ealign_plugin.entities import DEFAULT_NER, NamedEntityRecognizer, load_ner
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import cannot_write, read_json
-from ealign_plugin.micronews.draw import draw_photo
-from ealign_plugin.micronews.world import Scene, make_samples
-from ealign_plugin.news import SCHEMA_VERSION, SPLITS, NewsSample
+from ealign_plugin.micronews import closed, scenes, world
+from ealign_plugin.micronews.draw import draw_photo, draw_scene
+from ealign_plugin.news import ALL_SPLITS, SCHEMA_VERSION, NewsSample
 from ealign_plugin.validation import unknown
 
-RECIPE = 1
-"""Number of this recipe; raise it when the same options would give other bytes."""
+RECIPES = {"closed": 1, "open": 2}
+"""Kind of world → number of its recipe; raise it when the same options would give other bytes."""
 
-PHOTOS_PER_ARTICLE = 3
+PHOTOS_PER_ARTICLE = {"closed": 3, "open": 4}
+"""Kind of world → photos of each article."""
 
-_OURS = re.compile(rf"{re.escape(INDEX_NAME)}|({'|'.join(SPLITS)})-\d+\.tar")
+_OURS = re.compile(rf"{re.escape(INDEX_NAME)}|({'|'.join(ALL_SPLITS)})-\d+\.tar")
 
 
 def make_micronews(
     folder: str | Path,
     *,
     articles: Mapping[str, int],
+    kind: str = "open",
     seed: int = 7,
     size: int = 256,
     ner: str = DEFAULT_NER,
@@ -47,7 +49,9 @@ def make_micronews(
 
     Args:
         folder: Where the shards are, or go.
-        articles: Number of articles of each split; each has three photos.
+        articles: Number of articles of each split; each has as many photos as `PHOTOS_PER_ARTICLE` says.
+        kind: ``open``, where most people are strangers whose names must be read (`world`), or ``closed``, the
+            first world, in which all names are known (`closed`).
         seed: Seed of the world's articles and photos.
         size: Width and height of the photos in pixels.
         ner: The spaCy model that finds the entities.
@@ -59,14 +63,14 @@ def make_micronews(
             such NER model.
     """
     folder = Path(folder).resolve()  # a link stays a link
-    _check_options(articles, size)
+    _check_options(articles, kind, size)
     recognizer = load_ner(ner)
-    options = {"recipe": RECIPE, "articles": dict(articles), "seed": seed, "size": size}
+    options = world_options(articles=articles, kind=kind, seed=seed, size=size)
     found_by = {"name": recognizer.name, "version": recognizer.version}
     if found := existing(folder, options, found_by):
         return found
 
-    total = sum(articles.values()) * PHOTOS_PER_ARTICLE
+    total = sum(articles.values()) * PHOTOS_PER_ARTICLE[kind]
     logging.info("Making MicroNews (%d photos) in %s", total, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +84,9 @@ def make_micronews(
         with tqdm(total=total, desc="MicroNews", unit="photo", disable=not progress) as bar:
             rows = {
                 split: write_split(
-                    _annotated(split, count, seed, size, recognizer, processes, bar), part, split
+                    _annotated(_samples(kind, split, count, seed), seed, size, recognizer, processes, bar),
+                    part,
+                    split,
                 )
                 for split, count in articles.items()
             }
@@ -93,10 +99,18 @@ def make_micronews(
     return ShardIndex.load(folder)
 
 
-def _check_options(articles: Mapping[str, int], size: int) -> None:
+def world_options(*, articles: Mapping[str, int], kind: str, seed: int, size: int) -> dict[str, object]:
+    """What the index of a made world records, and by which it is found again."""
+    named = {} if kind == "closed" else {"kind": kind}  # as indexes of the first world have it
+    return {"recipe": RECIPES[kind], **named, "articles": dict(articles), "seed": seed, "size": size}
+
+
+def _check_options(articles: Mapping[str, int], kind: str, size: int) -> None:
+    if kind not in RECIPES:
+        raise UserError(unknown("world.kind", kind, RECIPES, "world", list_all=True))
     for split, count in articles.items():
-        if split not in SPLITS:
-            raise UserError(unknown("world.articles", split, SPLITS, "split", list_all=True))
+        if split not in ALL_SPLITS:
+            raise UserError(unknown("world.articles", split, ALL_SPLITS, "split", list_all=True))
         if type(count) is not int or count < 0:
             raise UserError(f"world.articles.{split}: a number of articles was expected, found {count!r}")
     if type(size) is not int or size < 1:
@@ -142,38 +156,53 @@ def _replace(folder: Path, new: Path, old: Path) -> None:
         raise cannot_write(folder, error) from None
 
 
+Scene = closed.Scene | scenes.Scene
+
+
+def _samples(kind: str, split: str, count: int, seed: int) -> Iterator[tuple[NewsSample, Scene]]:
+    if kind == "closed":
+        rng = random.Random(f"micronews/{seed}/{split}")
+        for number in range(count):
+            yield from closed.make_samples(rng, f"{split}{number:05d}", split)
+    else:
+        rng, drawn_from = random.Random(f"micronews/open/{seed}/{split}"), world.world_of(split)
+        for number in range(count):
+            yield from world.make_samples(drawn_from, rng, f"{split}{number:05d}", split)
+
+
 def _annotated(
-    split: str,
-    count: int,
+    drawn: Iterator[tuple[NewsSample, Scene]],
     seed: int,
     size: int,
     recognizer: NamedEntityRecognizer,
     processes: int,
     bar: tqdm[None],
 ) -> Iterator[tuple[NewsSample, bytes]]:
-    rng = random.Random(f"micronews/{seed}/{split}")
-    scenes: deque[Scene] = deque()
+    waiting: deque[Scene] = deque()
 
     def samples() -> Iterator[NewsSample]:
-        for number in range(count):
-            for sample, scene in make_samples(rng, f"{split}{number:05d}", split):
-                scenes.append(scene)
-                yield sample
+        for sample, scene in drawn:
+            waiting.append(scene)
+            yield sample
 
     for sample in recognizer.annotate(samples(), n_process=processes):
-        yield sample, _jpeg(scenes.popleft(), random.Random(f"photo/{seed}/{sample.key}"), size)
+        yield sample, photo_file(waiting.popleft(), random.Random(f"photo/{seed}/{sample.key}"), size)
         bar.update()
 
 
-def _jpeg(scene: Scene, rng: random.Random, size: int) -> bytes:
-    photo = draw_photo(
-        faces=[person.look for person in scene.people],
-        backdrop=scene.place.look,
-        logo=scene.org.look,
-        layout=scene.event.look,
-        rng=rng,
-        size=size,
-    )
+def photo_file(scene: Scene, rng: random.Random, size: int = 256) -> bytes:
+    """The scene's photo as a JPEG file."""
+    if isinstance(scene, closed.Scene):
+        photo = draw_photo(
+            faces=[person.look for person in scene.people],
+            backdrop=scene.place.look,
+            logo=scene.org.look,
+            layout=scene.event.look,
+            rng=rng,
+            size=size,
+        )
+    else:
+        photo = draw_scene(scene, rng, size)
     buffer = io.BytesIO()
     photo.save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()

@@ -1,4 +1,5 @@
-"""The sixteen people of MicroNews: even numbers are women, odd ones men, and each keeps one look for ever.
+"""The people of MicroNews: sixteen who keep one look for ever (even numbers are women, odd ones men), and how
+anybody is drawn.
 
 A bust is drawn about x = 0, its axis. Hair, headgear and clothes are tables of layers; a layer says how
 it is drawn (see `_paint`), names its colour, and gives points. The looks differ by bold shapes
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from PIL import Image, ImageFilter
 
@@ -19,15 +19,16 @@ from ealign_plugin.micronews.pen import GOLD, INK, WHITE, Pen, Point, dark, mix
 BUST = (168, 214)  # a person's sprite
 AXIS, EYES = BUST[0] // 2, 66  # the point of that sprite that is placed, and about which it is scaled
 
-_PALE, _FAIR, _TAN, _OLIVE, _BROWN, _DEEP = "#f9d5bd", "#f6c6a0", "#e3a774", "#c98a58", "#96603a", "#643d27"
+SKINS = ("#f9d5bd", "#f6c6a0", "#e3a774", "#c98a58", "#96603a", "#643d27")
+_PALE, _FAIR, _TAN, _OLIVE, _BROWN, _DEEP = SKINS
 _FLUSH = "#7a1f2b"  # what skin in the shade tends to
 
 Layer = tuple[str, str, list[Point]]
 
 
 @dataclass(frozen=True)
-class _Look:
-    """One person's fixed look: rows of _HAIR and _WEAR, and the colours to put into them."""
+class Look:
+    """How a person looks: rows of _HAIR and _WEAR, and the colours to put into them."""
 
     skin: str
     hair: str
@@ -46,30 +47,30 @@ class _Look:
 
 
 # fmt: off
-_LOOKS = (
-    _Look(_PALE, "long", "#f7c948", "vneck", "#d7263d", "#a3142a", lips="#c81d40"),
-    _Look(_DEEP, "bald", "#14100e", "turtle", "#ffd21f", "#e0a800", beard="full"),
-    _Look(_TAN, "hijab", "#8e2de2", "crew", "#4a1486", "#4a1486", lips="#b3364f"),
-    _Look(_FAIR, "parted", "#6b3f1d", "suit", "#1f3a8a", "#e02424", glasses=INK),
-    _Look(_BROWN, "afro", "#211714", "vneck", "#ff7a1a", "#d95700", lips="#a02c3c", earrings=GOLD),
-    _Look(_OLIVE, "turban", "#ff8c1a", "shirt", "#f2f2f2", "#c9d1dc", under="#1d1614", beard="long"),
-    _Look(_FAIR, "bob", "#17131f", "crew", "#ff6fb5", "#d63f8c", lips="#d8315b"),
-    _Look(_PALE, "fringe", "#b4bccb", "shirt", "#2f9e44", "#f4f4f0", beard="moustache", lined=True),
-    _Look(_OLIVE, "ponytail", "#3b2415", "sport", "#00b8d4", WHITE, lips="#b23a48"),
-    _Look(_TAN, "cap", "#e11d2e", "hoodie", "#8b95a5", "#747c8d", under="#4a2c16", band="#a50f1e"),
-    _Look(_FAIR, "bun", "#c9ced8", "pearls", "#a78bfa", WHITE, lips="#b4506a", glasses="#7c3aed",
+LOOKS = (
+    Look(_PALE, "long", "#f7c948", "vneck", "#d7263d", "#a3142a", lips="#c81d40"),
+    Look(_DEEP, "bald", "#14100e", "turtle", "#ffd21f", "#e0a800", beard="full"),
+    Look(_TAN, "hijab", "#8e2de2", "crew", "#4a1486", "#4a1486", lips="#b3364f"),
+    Look(_FAIR, "parted", "#6b3f1d", "suit", "#1f3a8a", "#e02424", glasses=INK),
+    Look(_BROWN, "afro", "#211714", "vneck", "#ff7a1a", "#d95700", lips="#a02c3c", earrings=GOLD),
+    Look(_OLIVE, "turban", "#ff8c1a", "shirt", "#f2f2f2", "#c9d1dc", under="#1d1614", beard="long"),
+    Look(_FAIR, "bob", "#17131f", "crew", "#ff6fb5", "#d63f8c", lips="#d8315b"),
+    Look(_PALE, "fringe", "#b4bccb", "shirt", "#2f9e44", "#f4f4f0", beard="moustache", lined=True),
+    Look(_OLIVE, "ponytail", "#3b2415", "sport", "#00b8d4", WHITE, lips="#b23a48"),
+    Look(_TAN, "cap", "#e11d2e", "hoodie", "#8b95a5", "#747c8d", under="#4a2c16", band="#a50f1e"),
+    Look(_FAIR, "bun", "#c9ced8", "pearls", "#a78bfa", WHITE, lips="#b4506a", glasses="#7c3aed",
           lined=True),
-    _Look(_TAN, "hat", "#e8c06a", "shirt", "#3f74c7", "#274f93", under="#5a3215", band="#5a3215",
+    Look(_TAN, "hat", "#e8c06a", "shirt", "#3f74c7", "#274f93", under="#5a3215", band="#5a3215",
           beard="moustache"),
-    _Look(_PALE, "curls", "#d9480f", "crew", "#0b7a4b", "#075c38", lips="#c2413a"),
-    _Look(_FAIR, "shaggy", "#7a4a22", "stripes", "#f5f5f5", "#1d4ed8", beard="full"),
-    _Look(_DEEP, "wrap", "#1fb6ff", "pearls", "#e6007e", GOLD, lips="#c2185b", earrings=GOLD),
-    _Look(_PALE, "quiff", "#2563ff", "jacket", "#23232b", "#f5f5f5", shades=True),
+    Look(_PALE, "curls", "#d9480f", "crew", "#0b7a4b", "#075c38", lips="#c2413a"),
+    Look(_FAIR, "shaggy", "#7a4a22", "stripes", "#f5f5f5", "#1d4ed8", beard="full"),
+    Look(_DEEP, "wrap", "#1fb6ff", "pearls", "#e6007e", GOLD, lips="#c2185b", earrings=GOLD),
+    Look(_PALE, "quiff", "#2563ff", "jacket", "#23232b", "#f5f5f5", shades=True),
 )
 
-N_FACES = len(_LOOKS)
+N_FACES = len(LOOKS)
 
-_HEADGEAR = ("hijab", "turban", "wrap", "cap", "hat")
+_HEADGEAR = ("hijab", "turban", "wrap", "cap", "hat", "long cap", "short cap")
 
 # Layers behind the head and before it.
 _HAIR: dict[str, tuple[list[Layer], list[Layer]]] = {
@@ -119,6 +120,15 @@ _HAIR: dict[str, tuple[list[Layer], list[Layer]]] = {
         [("half", "tint", [(0, 8), (26, 13), (40, 36), (39, 54), (0, 54)]),
          ("curve", "band", [(-42, 50), (0, 42), (42, 50), (52, 60), (0, 55), (-52, 60)]),
          ("oval", "white", [(0, 29), (12, 11)])]),
+    "short cap": (
+        [("half", "under", [(40, 44), (47, 74), (36, 92), (24, 56)])],
+        [("half", "tint", [(0, 6), (28, 10), (44, 30), (45, 46), (0, 46)]),
+         ("curve", "band", [(-48, 42), (0, 36), (48, 42), (56, 52), (0, 48), (-56, 52)])]),
+    "long cap": (
+        [("half", "under", [(0, 10), (28, 18), (44, 50), (46, 92), (54, 130), (50, 158), (26, 160),
+                            (14, 120)])],
+        [("half", "tint", [(0, 6), (28, 10), (44, 30), (45, 46), (0, 46)]),
+         ("curve", "band", [(-48, 42), (0, 36), (48, 42), (56, 52), (0, 48), (-56, 52)])]),
     "hat": (
         [("half", "under", [(36, 50), (40, 74), (32, 80), (26, 56)])],
         [("half", "tint", [(0, 6), (24, 6), (32, 22), (36, 44), (0, 46)]),
@@ -200,7 +210,7 @@ def _paint(p: Pen, layers: Sequence[Layer], colours: dict[str, str]) -> None:
                 p.oval(x + rx * math.cos(turn), y - ry * math.sin(turn), r, r, fill)
 
 
-def _face(p: Pen, look: _Look, hair: str) -> None:
+def _face(p: Pen, look: Look, hair: str) -> None:
     skin, shade = look.skin, mix(look.skin, _FLUSH, 0.22)
     for s in (-1, 1):
         if look.hair != "hijab":
@@ -239,10 +249,14 @@ def _face(p: Pen, look: _Look, hair: str) -> None:
     p.smile(0, 92, 12, 11, look.lips or "#8f2f35")
 
 
-@cache
-def bust(face: int) -> Image.Image:
-    """One person from the hat to the elbows, RGBA, BUST at four times the photo's resolution."""
-    p, look = Pen(*BUST, (AXIS, 0)), _LOOKS[face]
+def bust(look: Look, clothes: Sequence[Layer] | None = None) -> Image.Image:
+    """One person from the hat to the elbows, RGBA, BUST at four times the photo's resolution.
+
+    Args:
+        look: Who it is.
+        clothes: What is drawn on the clothes, where the look's ``wear`` is none of those above.
+    """
+    p = Pen(*BUST, (AXIS, 0))
     back, front = _HAIR[look.hair]
     colours = {
         "skin": look.skin, "trim": look.trim, "lapel": mix(look.top, WHITE, 0.16), "white": WHITE,
@@ -252,7 +266,7 @@ def bust(face: int) -> Image.Image:
     _paint(p, back, colours)
     p.box(-18, 92, 18, 134, look.skin, 6)
     p.half([(0, 124), (22, 128), (56, 138), (74, 166), (80, 230), (0, 230)], look.top)
-    _paint(p, _WEAR[look.wear], colours)
+    _paint(p, _WEAR[look.wear] if clothes is None else clothes, colours)
     if look.wear != "turtle":
         p.half([(0, 100), (17, 100), (17, 108), (0, 124)], mix(look.skin, _FLUSH, 0.22))
     _face(p, look, look.under if look.hair in _HEADGEAR else look.tint)
@@ -260,11 +274,10 @@ def bust(face: int) -> Image.Image:
     return p.image
 
 
-@cache
-def person(face: int, scale: float) -> Image.Image:
+def sprite(drawn: Image.Image, scale: float) -> Image.Image:
     """A bust at photo resolution with a soft shadow, which sets it off from a backdrop of its own colour."""
     size = (round(BUST[0] * scale), round(BUST[1] * scale))
-    sprite = bust(face).resize(size, Image.Resampling.LANCZOS)
+    small = drawn.resize(size, Image.Resampling.LANCZOS)
     shadow = Image.new("RGBA", size, "#140c28")
-    shadow.putalpha(sprite.getchannel("A").filter(ImageFilter.GaussianBlur(4)).point(lambda a: a * 2 // 5))
-    return Image.alpha_composite(shadow, sprite)
+    shadow.putalpha(small.getchannel("A").filter(ImageFilter.GaussianBlur(4)).point(lambda a: a * 2 // 5))
+    return Image.alpha_composite(shadow, small)

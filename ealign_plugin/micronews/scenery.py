@@ -1,7 +1,7 @@
 """Places, emblems and events of MicroNews: what stands behind, above and before the people of a photo.
 
-A place fills the photo; an event has furniture before the people and perhaps a rear part too; an
-organisation's emblem is a white shape on a plate of its colour.
+A place fills the photo; an event has furniture before the people and perhaps a rear part too, or a row of
+flags above them; an organisation's emblem is a white shape on a plate of its colour.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cache
 from PIL import Image, ImageFilter
 
 from ealign_plugin.micronews.pen import BLEED, INK, SIDE, WHITE, Pen, dark, mix
+from ealign_plugin.micronews.towns import SETTINGS
 
 PLATE = 60  # an emblem's plate
 
@@ -117,23 +118,42 @@ N_BACKDROPS = len(_BACKDROPS)
 
 
 @cache
-def backdrop_sprite(index: int) -> Image.Image:
-    """A place, RGB, BLEED larger on each side; a little out of focus, as behind a portrait."""
+def backdrop_sprite(place: int | str) -> Image.Image:
+    """A place, RGB, BLEED larger on each side; a little out of focus, as behind a portrait.
+
+    Args:
+        place: One with a look of its own, 0 to N_BACKDROPS - 1, or one of `towns.SETTINGS`.
+    """
     p = Pen(SIDE + 2 * BLEED, SIDE + 2 * BLEED, (BLEED, BLEED))
-    _BACKDROPS[index](p)
+    (SETTINGS[place] if isinstance(place, str) else _BACKDROPS[place])(p)
     return p.done().convert("RGB").filter(ImageFilter.GaussianBlur(0.8))
 
 
-_PLATES = ("#e11d2e", "#1d4ed8", "#ff9800", "#12a150", "#9c27b0", "#1b1d24")
-N_LOGOS = len(_PLATES)
+COLOURS = {
+    "red": "#e11d2e",
+    "blue": "#1d4ed8",
+    "orange": "#ff9800",
+    "green": "#12a150",
+    "purple": "#9c27b0",
+    "black": "#1b1d24",
+}
+"""Name → colour, of plates and flags."""
+SHAPES = ("circle", "triangle", "star", "cross", "diamond", "ring")
+N_LOGOS = len(SHAPES)
 
 
 @cache
-def logo_sprite(index: int) -> Image.Image:
-    """An organisation's emblem, white on a plate of its colour, RGBA, PLATE pixels."""
+def logo_sprite(index: int, colour: str | None = None) -> Image.Image:
+    """An organisation's emblem, white on a plate, RGBA, PLATE pixels.
+
+    Args:
+        index: Its shape, of `SHAPES`.
+        colour: Name of the plate's; None: the one that belongs to the shape.
+    """
+    plate = COLOURS[colour] if colour else list(COLOURS.values())[index]
     p, c, m = Pen(PLATE, PLATE), PLATE / 2, 18
     p.box(0, 0, PLATE - 0.3, PLATE - 0.3, WHITE, 12)
-    p.box(3, 3, PLATE - 3.3, PLATE - 3.3, _PLATES[index], 9.5)
+    p.box(3, 3, PLATE - 3.3, PLATE - 3.3, plate, 9.5)
     if index == 0:
         p.oval(c, c, m, m, WHITE)
     elif index == 1:
@@ -240,6 +260,24 @@ _LAYOUTS: tuple[tuple[Callable[[Pen], None] | None, Callable[[Pen], None]], ...]
     (None, _table),
 )
 N_LAYOUTS = len(_LAYOUTS)
+
+
+PATTERNS = ("plain", "striped", "dotted")
+
+
+@cache
+def flags_sprite(colour: str, pattern: str) -> Image.Image:
+    """A row of flags above the people, RGBA, BLEED larger on each side."""
+    p = Pen(SIDE + 2 * BLEED, SIDE + 2 * BLEED, (BLEED, BLEED))
+    hue = COLOURS[colour]
+    p.box(-BLEED, -BLEED, SIDE + BLEED, 8, hue)
+    for x in range(-BLEED - 8, SIDE + BLEED, 44):
+        p.polygon([(x, 4), (x + 40, 4), (x + 40, 44), (x + 20, 34), (x, 44)], hue)
+        if pattern == "striped":
+            p.box(x + 14, -BLEED, x + 26, 38, WHITE)
+        elif pattern == "dotted":
+            p.oval(x + 20, 20, 9, 9, WHITE)
+    return p.done()
 
 
 @cache

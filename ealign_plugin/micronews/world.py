@@ -1,220 +1,229 @@
 """MicroNews: a small invented newsroom whose photos and articles can be made anywhere, from a seed.
 
-What makes it worth learning from is that neither the picture nor the article is enough. Every look (a
-face, a backdrop, a logo, an event's scenery) belongs to *two* names, so the picture leaves two answers;
-an article tells of several scenes with names of every kind, and never of both owners of one look, so
-reading decides, but only for who knows where to look::
+Whom a photo shows can be read, and only read. Most people are strangers: their names are drawn for one
+article and stand in no other, and the article tells what is visible of each of them. Others are known: a face
+and a name for ever, which the article does not describe. Towns, firms and festivals likewise::
 
-    photo                         article (12–40 sentences)
-    face 3 → Laura Romero         … Rain fell on 9 of the last 14 days. Kevin Park came to Oslo …
-             or Grace Tanaka      … On 14 March, Laura Romero opened the World Cup. …
+    photo                               article (15–35 sentences, four scenes)
+    a red-haired goalkeeper, a harbour  … Hotels across Ashwick were full. On 14 March, the red-haired
+    white star on red, blue flags       goalkeeper Laura Hartwell came to the harbour town of Lynmouth. …
 
-Three photos stand with one article, one for each of its scenes: what is a positive sentence for one is a
-hard negative for the others. Which entities the texts hold is *not* recorded by this module: spaCy finds
-them, as it does for real news.
+    caption: Laura Hartwell of Denshaw Bank at the Kirkland Cup in Lynmouth on 14 March.
+
+Neither a memory of faces nor a list of the article's names is enough for strangers; who reads without looking
+finds four to eight of them. Which entities the texts hold is *not* recorded by this module: spaCy finds
+them, as it does for real news. What was wrong with the first world, which `closed` keeps, is told in
+docs/results.md.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
+from ealign_plugin.micronews import closed
+from ealign_plugin.micronews.names import Pools, pools, tenth
+from ealign_plugin.micronews.scenery import COLOURS, PATTERNS, SHAPES
+from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene
+from ealign_plugin.micronews.strangers import EXTRAS, HAIR, ROLES, Appearance, describe
+from ealign_plugin.micronews.towns import SETTINGS
+from ealign_plugin.micronews.writing import CAPTIONS, MONTHS, Article, Difficulty, written
 from ealign_plugin.news import NewsSample
 
-# Two names a look: names that spaCy's small model tags reliably (tests/micronews says how well).
-PEOPLE = (
-    ("Karen Wright", "Susan Campbell"),
-    ("James Okafor", "Victor Hughes"),
-    ("Leila Rahimi", "Fatima Moreau"),
-    ("Daniel Novak", "Henry Schmidt"),
-    ("Aisha Bennett", "Monica Ortiz"),
-    ("Ahmed Haddad", "Omar Farouk"),
-    ("Grace Tanaka", "Alice Coleman"),
-    ("Robert Larsen", "Martin Weber"),
-    ("Priya Mehta", "Julia Santos"),
-    ("Kevin Park", "Michael Fischer"),
-    ("Hannah Carter", "Linda Griffin"),
-    ("Thomas Brooks", "George Foster"),
-    ("Maria Keller", "Clara Murphy"),
-    ("Simon Wagner", "Andrew Dawson"),
-    ("Laura Romero", "Rachel Jensen"),
-    ("David Walsh", "Brian Adams"),
-)
-PLACES = (
-    ("Havana", "Sydney"),
-    ("Geneva", "Vienna"),
-    ("Chicago", "Toronto"),
-    ("Cairo", "Nairobi"),
-    ("Oslo", "Dublin"),
-    ("Lisbon", "Madrid"),
-)
-ORGANISATIONS = (
-    ("UNESCO", "Siemens"),
-    ("the World Bank", "Volvo"),
-    ("NASA", "IBM"),
-    ("Boeing", "Airbus"),
-    ("Toyota", "Honda"),
-    ("Microsoft", "Sony"),
-)
-EVENTS = (
-    ("the Asian Games", "the World Series"),
-    ("the Harvest Festival", "the Spring Festival"),
-    ("the Summer Olympics", "the Winter Olympics"),
-    ("the World Cup", "the Ryder Cup"),
-    ("the Glastonbury Festival", "the Super Bowl"),
-    ("the US Open", "the Australian Open"),
-)
-MONTHS = ("January", "February", "March", "April", "May", "June", "July")
+KNOWN_FACES = (0, 1, 2, 3, 8, 9, 14, 15)
+"""Faces of `people` whose owners everybody knows in the world of train, val and test."""
+OTHER_FACES = (4, 5, 6, 7, 10, 11, 12, 13)
+"""Faces that are known in the worlds of the pre-training, and only there."""
 
-CAPTIONS = (
-    "{people} of {org} at {event} in {place} on {date}.",
-    "{people} of {org} in {place} for {event} on {date}.",
-    "{people}, with a team from {org}, at {event} in {place} on {date}.",
-)
-# The date stands beside the people, so that who reads the right sentence also has the right date.
-DATED = (
-    "{people} came to {event} on {date}.",
-    "On {date}, {people} arrived in {place}.",
-    "{people} met a delegation from {org} on {date}.",
-    "Guests saw {people} at {event} on {date}.",
-    "On {date}, {people} gave a short speech.",
-)
-TOLD = (
-    "{people} spoke about the work of {org}.",
-    "{people} walked through the old streets of {place}.",
-    "{people} asked visitors to be patient.",
-    "{people} thanked everybody who had helped.",
-    "Nobody had expected {people} to stay for so long.",
-    "A spokesperson for {org} praised the mood at {event}.",
-    "{org} sent a large team to {place}.",
-    "{org} paid for most of the tents.",
-    "Volunteers from {org} handed out water.",
-    "The people of {place} had waited for years.",
-    "Hotels across {place} were full.",
-    "{place} is hosting {event} for the first time.",
-    "Tickets for {event} were sold out.",
-    "Children drew pictures of {event} at school.",
-)
-FILLER = (
-    "The weather stayed dry for most of the week, with only a little wind in the evenings.",
-    "About {n} people stood in line before noon, some of them since the early hours of the morning.",
-    "Prices for food and drink rose by {n} percent over the summer, according to a small survey.",
-    "Officials counted {n} buses near the gate and asked drivers to use the other car park.",
-    "It was not clear on the first day who would pay for the repairs to the old roof.",
-    "A second report on costs and safety is expected in {month}, a little later than planned.",
-    "Many visitors said they would come again, even if the long way home was tiring.",
-    "The road to the north was closed for {n} hours after a truck had lost part of its load.",
-    "Police described the evening as calm and said that nobody had been hurt in the crowd.",
-    "More than {n} letters reached the newspaper, most of them friendly and a few of them angry.",
-    "Some shops stayed open until midnight and sold out of bread, water and warm clothes.",
-    "The plan was first discussed in {month}, when hardly anybody believed that it could work.",
-    "Heavy rain had delayed the work by {n} days, and the last chairs came only at the weekend.",
-    "Critics called the costs too high and wanted to see the contracts before the next vote.",
-    "A small band played old songs on the steps while families ate lunch on the grass.",
-    "Nothing of the kind had been tried before, and many of the helpers were new to the job.",
-)
+TRAIN, PRETRAINING, VAL, TEST = (2, 3, 4, 5), (6, 7, 8, 9), (0,), (1,)
+"""Tenths of the pools of names: what a split draws besides those of the training is new to it."""
 
 
-class Look(NamedTuple):
-    """Something that can be drawn, by the name that this scene gives it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Whom articles tell of.
 
-    look: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What one photo shows, and the date, which no photo shows."""
-
-    people: tuple[Look, ...]
-    place: Look
-    org: Look
-    event: Look
-    date: str
-
-    def fill(self, template: str) -> str:
-        """The template as a sentence about this scene."""
-        text = template.format(
-            people=" and ".join(person.name for person in self.people),
-            place=self.place.name,
-            org=self.org.name,
-            event=self.event.name,
-            date=self.date,
-        )
-        return text[0].upper() + text[1:]
-
-
-def make_article(rng: random.Random, scenes_per_article: int = 3) -> tuple[list[Scene], list[str]]:
-    """Draw the scenes of one article and write its paragraphs (12–40 sentences in all).
-
-    No look occurs twice in an article: the two owners of a look never meet in one.
+    Args:
+        names: Where strangers' names come from.
+        new: Other names, of which strangers get a share; None: all come from ``names``.
+        new_share: That share.
+        pairs: Tenths of the pairs of first and last name that may occur, so that no person is in two worlds.
+        faces: Faces of people who are known.
+        known_people: Share of the people who are known.
+        known_things: Share of the places, organisations and events that are known.
+        named: Which of the two names of `closed.PEOPLE` the known have.
     """
-    scenes = _scenes(rng, scenes_per_article)
-    blocks: list[list[str]] = []
-    for scene in scenes:
-        sentences = _sentences_about(rng, scene)
-        stray = [sentences.pop()] if rng.random() < 0.5 else []
-        blocks += [block for block in (sentences, stray) if block]
-    told_sentences = sum(map(len, blocks))
-    filler = rng.randint(max(2, 12 - told_sentences), max(2, 40 - told_sentences))
-    while filler > 0:
-        length = min(filler, rng.randint(1, 4))
-        blocks.append([_filler(rng) for _ in range(length)])
-        filler -= length
-    rng.shuffle(blocks)
-    return scenes, [" ".join(block) for block in blocks]
+
+    names: Pools
+    new: Pools | None = None
+    new_share: float = 0.5
+    pairs: tuple[int, ...] = tuple(range(2, 10))
+    faces: tuple[int, ...] = KNOWN_FACES
+    known_people: float = 0.3
+    known_things: float = 0.4
+    named: int = 0
+    difficulty: Difficulty = Difficulty()
+
+    def article(self, rng: random.Random) -> Article:
+        """Draw an article and its scenes."""
+        scenes = _Draw(self, rng).scenes(rng.randint(*self.difficulty.scenes))
+        return written(scenes, self.difficulty, rng)
 
 
-def make_samples(rng: random.Random, article_id: str, split: str) -> Iterator[tuple[NewsSample, Scene]]:
+def world_of(split: str) -> World:
+    """The world of a split: ``train``, ``val``, ``test``, or ``test_known``, where all people are known."""
+    train, new = pools().part(TRAIN), {"val": VAL, "test": TEST, "test_known": TEST}.get(split)
+    world = World(names=train) if new is None else World(names=train, new=pools().part(new), pairs=new)
+    return replace(world, known_people=1.0) if split == "test_known" else world
+
+
+def make_samples(
+    world: World, rng: random.Random, article_id: str, split: str
+) -> Iterator[tuple[NewsSample, Scene]]:
     """The samples of one new article, one for each of its scenes."""
-    scenes, paragraphs = make_article(rng)
-    for index, scene in enumerate(scenes):
+    article = world.article(rng)
+    for index, (scene, position) in enumerate(zip(article.scenes, article.positions, strict=True)):
         sample = NewsSample(
             key=f"{article_id}_{index}",
             split=split,
             caption=scene.fill(rng.choice(CAPTIONS)),
-            paragraphs=tuple(paragraphs),
+            headline=article.headline,
+            paragraphs=article.paragraphs,
+            image_position=position,
             article_id=article_id,
             source="micronews",
         )
         yield sample, scene
 
 
-def _scenes(rng: random.Random, count: int) -> list[Scene]:
-    faces = rng.sample(range(len(PEOPLE)), 2 * count)
-    places = _names(rng, PLACES, count)
-    orgs = _names(rng, ORGANISATIONS, count)
-    events = _names(rng, EVENTS, count)
-    days = rng.sample(range(28 * len(MONTHS)), count)
-    scenes = []
-    for index in range(count):
-        shown = faces[2 * index : 2 * index + rng.choice((1, 2))]
-        people = tuple(Look(face, rng.choice(PEOPLE[face])) for face in shown)
-        date = f"{days[index] % 28 + 1} {MONTHS[days[index] // 28]}"
-        scenes.append(Scene(people, places[index], orgs[index], events[index], date))
-    return scenes
+class _Draw:
+    """Draws what one article tells of: nobody and nothing twice, no two who cannot be told apart."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self.world, self.rng = world, rng
+        self.names: set[str] = set()
+        self.faces = rng.sample(world.faces, len(world.faces))
+        self.people: list[Appearance] = []
+        self.alike = rng.random() < world.difficulty.alike
+        self.looks: set[object] = set()
+
+    def scenes(self, count: int) -> tuple[Scene, ...]:
+        rng, looks = self.rng, []
+        for _ in range(count):
+            people = rng.randint(1, self.world.difficulty.people)
+            looks.append([self.person() for _ in range(people)])
+        days = rng.sample(range(28 * len(MONTHS)), count)
+        return tuple(
+            Scene(
+                tuple(self.named(look) for look in shown),
+                self.place(),
+                self.org(),
+                self.event(),
+                f"{day % 28 + 1} {MONTHS[day // 28]}",
+            )
+            for shown, day in zip(looks, days, strict=True)
+        )
+
+    def person(self) -> int | Appearance:
+        if self.faces and self.rng.random() < self.world.known_people:
+            return self.faces.pop()
+        while True:
+            woman = self.rng.random() < 0.5
+            extra = self.rng.choice(("", "", *(e for e in EXTRAS if e != "beard" or not woman)))
+            role, hair = self.rng.choice(tuple(ROLES)), self.rng.choice(tuple(HAIR))
+            if self.alike and self.people:
+                other = self.rng.choice(self.people)
+                role, hair = (other.role, hair) if self.rng.random() < 0.6 else (role, other.hair)
+            found = Appearance(role, hair, extra, woman)
+            same_role = [other for other in self.people if other.role == role]
+            if all(other.hair != hair for other in same_role) and (self.alike or not same_role):
+                self.people.append(found)
+                return found
+
+    def named(self, look: int | Appearance) -> Person:
+        if isinstance(look, int):
+            return Person(closed.PEOPLE[look][self.world.named], look)
+        firsts = self.world.names.women if look.woman else self.world.names.men
+        same_role = any(other.role == look.role and other != look for other in self.people)
+        features = ["hair"] if same_role or self.rng.random() < 0.6 else []
+        if look.extra and self.rng.random() < 0.5:
+            features.append("extra")
+        if not features:
+            features = ["extra"] if look.extra else ["hair"]
+        return Person(
+            self.full_name(firsts),
+            (look, self.rng.randrange(6)),
+            describe(look, tuple(sorted(features, reverse=True))),
+        )
+
+    def full_name(self, firsts: Sequence[str]) -> str:
+        """A person's name that this world may hold."""
+        while True:
+            last = self.name("last")
+            allowed = [name for first in firsts if tenth(name := f"{first} {last}") in self.world.pairs]
+            if allowed:
+                return self.rng.choice(allowed)
+
+    def name(self, pool: str) -> str:
+        """A name that this article does not hold yet."""
+        world, rng = self.world, self.rng
+        while True:
+            new = world.new is not None and rng.random() < world.new_share
+            names = getattr(world.new if new and world.new else world.names, pool)
+            found = names[rng.randrange(max(8, int(len(names) * world.difficulty.names)))]
+            stem = found.split()[0]
+            if stem not in self.names:
+                self.names.add(stem)
+                return found
+
+    def unique(self, draw: object) -> bool:
+        if draw in self.looks:
+            return False
+        self.looks.add(draw)
+        return True
+
+    def place(self) -> Place:
+        while True:
+            if self.rng.random() < self.world.known_things:
+                look = self.rng.randrange(len(closed.PLACES))
+                name = closed.PLACES[look][0]
+                if self.unique(name):
+                    return Place(name, look, name)
+            setting = self.rng.choice(tuple(SETTINGS))
+            if self.unique(setting):
+                name = self.name("towns")
+                return Place(name, setting, f"the {setting} town of {name}")
+
+    def org(self) -> Organisation:
+        colours = tuple(COLOURS)
+        while True:
+            if self.rng.random() < self.world.known_things:
+                look = self.rng.randrange(len(closed.ORGANISATIONS))
+                name = closed.ORGANISATIONS[look][0]
+                if self.unique(("emblem", look, colours[look])):
+                    return Organisation(name, (look, colours[look]), name)
+            shape, colour = self.rng.randrange(len(SHAPES)), self.rng.choice(colours)
+            if colours[shape] != colour and self.unique(("emblem", shape, colour)):
+                name = self.name("firms")
+                return Organisation(
+                    name, (shape, colour), f"{name}, the one with the {colour} {SHAPES[shape]},"
+                )
+
+    def event(self) -> Event:
+        while True:
+            if self.rng.random() < self.world.known_things:
+                look = self.rng.randrange(len(closed.EVENTS))
+                name = closed.EVENTS[look][0]
+                if self.unique(name):
+                    return Event(name, look, name)
+            flags = (self.rng.choice(tuple(COLOURS)), self.rng.choice(PATTERNS))
+            if self.unique(flags):
+                name = f"the {self.name('festivals')}"
+                pattern = "" if flags[1] == "plain" else f"{flags[1]} "
+                return Event(name, flags, f"{name}, the one with {pattern}{flags[0]} flags,")
 
 
-def _names(rng: random.Random, table: Sequence[tuple[str, str]], count: int) -> list[Look]:
-    return [Look(look, rng.choice(table[look])) for look in rng.sample(range(len(table)), count)]
-
-
-def _sentences_about(rng: random.Random, scene: Scene) -> list[str]:
-    """A few sentences that together name everything in the scene, the dated one among them."""
-    chosen = [rng.choice(DATED)]
-    missing = {"{place}", "{org}", "{event}"}
-    missing -= {slot for slot in missing if slot in chosen[0]}
-    while missing:
-        template = rng.choice([t for t in TOLD if t not in chosen and any(slot in t for slot in missing)])
-        chosen.append(template)
-        missing -= {slot for slot in missing if slot in template}
-    if rng.random() < 0.5:
-        chosen.append(rng.choice([t for t in TOLD if t not in chosen]))
-    rng.shuffle(chosen)
-    return [scene.fill(template) for template in chosen]
-
-
-def _filler(rng: random.Random) -> str:
-    return rng.choice(FILLER).format(n=rng.randint(2, 90), month=rng.choice(MONTHS))
+def is_new(name: str) -> bool:
+    """Does training hold no such last name? Known people's names are not new."""
+    return tenth(name.split()[-1]) not in TRAIN

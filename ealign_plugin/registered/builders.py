@@ -155,7 +155,12 @@ class MicroNewsBuilder(NewsBuilder):
         """Make the shards where they are missing or were made with other options."""
         world = self.config.world
         make_micronews(
-            self.folder(), articles=dict(world.articles), seed=world.seed, size=world.size, ner=world.ner
+            self.folder(),
+            articles=dict(world.articles),
+            kind=world.kind,
+            seed=world.seed,
+            size=world.size,
+            ner=world.ner,
         )
 
     def folder(self) -> Path:
@@ -167,7 +172,15 @@ class MicroNewsBuilder(NewsBuilder):
         return cache_root() / f"micronews-{self.config.world.seed}-{digest}"
 
 
-OF_THEIR_OWN = ("ealign_news", "ealign_micronews")
+@registered("builder", "ealign_micronews_closed")
+class ClosedMicroNewsBuilder(MicroNewsBuilder):
+    """The first world of MicroNews, in which every name is known."""
+
+    NAME: ClassVar[str] = "ealign_micronews_closed"
+    DATASET_CONFIG_DICT: ClassVar[dict[str, str]] = {"default": str(CONFIGS / "ealign_micronews_closed.yaml")}
+
+
+OF_THEIR_OWN = ("ealign_news", "ealign_micronews", "ealign_micronews_closed")
 """Data sets with a class of their own above."""
 
 

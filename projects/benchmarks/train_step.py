@@ -50,7 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
             **{"num_hidden_layers": 2, "num_attention_heads": 4},
         },
         "qformer_config": {
-            **{"vocab_size": 1280, "hidden_size": 128, "encoder_hidden_size": 128, "intermediate_size": 512},
+            **{"vocab_size": 1920, "hidden_size": 128, "encoder_hidden_size": 128, "intermediate_size": 512},
             **{"num_hidden_layers": 2, "num_attention_heads": 4, "cross_attention_frequency": 1},
         },
         "text_config": {
@@ -64,7 +64,7 @@ SHAPES: dict[str, dict[str, Any]] = {
             **{"num_hidden_layers": 1, "num_attention_heads": 2},
         },
         "qformer_config": {
-            **{"vocab_size": 1280, "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 64},
+            **{"vocab_size": 1920, "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 64},
             **{"num_hidden_layers": 1, "num_attention_heads": 2, "cross_attention_frequency": 1},
         },
         "text_config": {

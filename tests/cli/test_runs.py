@@ -391,6 +391,6 @@ def test_load_dataset_of_lavis_knows_ours(own_cache, tmp_path, run_python, insta
     done = run_python("-c", code, python=installed("editable"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == (
-        "['test', 'train', 'val'] 12 "
+        "['test', 'train', 'val'] 16 "
         "['image', 'instruction', 'key', 'question', 'stream_state', 'target', 'task']"
     )

@@ -65,8 +65,8 @@ def change_index(folder: Path, **changes) -> None:
     (folder / "index.json").write_text(json.dumps({**record, **changes}))
 
 
-def test_every_article_has_three_annotated_photos(made):
-    assert {split: made.samples(split) for split in made.shards} == {"train": 9, "val": 3}
+def test_every_article_has_four_annotated_photos(made):
+    assert {split: made.samples(split) for split in made.shards} == {"train": 12, "val": 4}
     assert made.ner["name"] == "en_core_web_sm"
     for raw in read_shard(made.shards["train"][0]):
         sample = decode_record(raw)
@@ -77,9 +77,17 @@ def test_every_article_has_three_annotated_photos(made):
         assert (photo.format, photo.size) == ("JPEG", (64, 64))
 
 
+def test_the_first_world_is_made_as_it_was(tmp_path):
+    """Its photos, captions and articles are the ones that its figures were measured on."""
+    index = make_micronews(tmp_path, **{**WORLD, "kind": "closed"})
+    assert index.record["options"] == {"recipe": 1, "articles": {"train": 3, "val": 1}, "seed": 5, "size": 64}
+    captions = [decode_record(raw).caption for raw in read_shard(index.shards["train"][0])]
+    assert captions[0] == "James Okafor of Airbus in Sydney for the Glastonbury Festival on 20 January."
+
+
 def test_the_second_call_reads_what_the_first_one_made(made, monkeypatch):
     before = content(made.folder)
-    monkeypatch.setattr(make, "draw_photo", None)  # whoever draws now fails
+    monkeypatch.setattr(make, "draw_scene", None)  # whoever draws now fails
     assert make_micronews(made.folder, **WORLD) == made
     assert content(made.folder) == before
 
@@ -88,7 +96,7 @@ def test_the_second_call_reads_what_the_first_one_made(made, monkeypatch):
 def test_other_options_make_it_anew(copy, change):
     before = content(copy)
     index = make_micronews(copy, **{**WORLD, **change})
-    assert index.samples("train") == 3 * {**WORLD, **change}["articles"]["train"]
+    assert index.samples("train") == 4 * {**WORLD, **change}["articles"]["train"]
     assert content(copy)["train-000000.tar"] != before["train-000000.tar"]
     assert list(copy.parent.iterdir()) == [copy]
 
@@ -127,28 +135,28 @@ def test_an_interrupted_remaking_leaves_the_old_one(copy, monkeypatch):
 
 def interrupt(monkeypatch, error: BaseException) -> None:
     """The sixth photo is never drawn."""
-    draw, drawn = make.draw_photo, []
+    draw, drawn = make.draw_scene, []
 
-    def draw_photo(**scene):
+    def draw_scene(scene, *how):
         drawn.append(scene)
         if len(drawn) == 6:
             raise error
-        return draw(**scene)
+        return draw(scene, *how)
 
-    monkeypatch.setattr(make, "draw_photo", draw_photo)
+    monkeypatch.setattr(make, "draw_scene", draw_scene)
 
 
 def test_who_comes_second_keeps_what_the_first_one_made_meanwhile(made, copy, monkeypatch):
     """Two runs may start at once: the faster one is reading already."""
     shards = copy.parent / "shards"
-    draw = make.draw_photo
+    draw = make.draw_scene
 
-    def draw_photo(**scene):
+    def draw_scene(*scene):
         if not shards.exists():
             copy.rename(shards)
-        return draw(**scene)
+        return draw(*scene)
 
-    monkeypatch.setattr(make, "draw_photo", draw_photo)
+    monkeypatch.setattr(make, "draw_scene", draw_scene)
     before = copy.stat().st_ino
     assert make_micronews(shards, **WORLD).folder == shards
     assert shards.stat().st_ino == before
@@ -158,7 +166,7 @@ def test_who_comes_second_keeps_what_the_first_one_made_meanwhile(made, copy, mo
 
 
 def test_an_empty_folder_is_used(tmp_path):
-    assert make_micronews(tmp_path, **WORLD).samples("val") == 3
+    assert make_micronews(tmp_path, **WORLD).samples("val") == 4
 
 
 def test_a_linked_folder_stays_a_link(copy, tmp_path):
@@ -192,7 +200,7 @@ def test_a_broken_index_is_refused(copy, text):
 
 def test_a_file_beside_the_shards_is_never_lost(copy):
     (copy / "notes.txt").write_text("mine")
-    assert make_micronews(copy, **WORLD).samples("val") == 3  # nothing needs to be made
+    assert make_micronews(copy, **WORLD).samples("val") == 4  # nothing needs to be made
     with pytest.raises(UserError, match="'notes.txt' is there too and would be lost"):
         make_micronews(copy, **{**WORLD, "seed": 6})
     assert (copy / "notes.txt").read_text() == "mine"
@@ -229,10 +237,11 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path, place):
     [
         (
             {"articles": {"tset": 3}},
-            "unknown split 'tset'; did you mean 'test'. Expected one of test, train, val",
+            "unknown split 'tset'; did you mean 'test'. Expected one of test, test_known, train, val",
         ),
         ({"articles": {"train": -1}}, "world.articles.train: a number of articles was expected, found -1"),
         ({"articles": {"train": "3"}}, "a number of articles was expected, found '3'"),
+        ({"kind": "opne"}, "unknown world 'opne'; did you mean 'open'"),
         ({"size": 0}, "world.size: a number of pixels was expected, found 0"),
         ({"ner": "en_no_such_model"}, "no NER model"),
     ],
@@ -249,7 +258,7 @@ def test_splits_and_seeds_give_other_articles(made, tmp_path):
 
     other = make_micronews(tmp_path / "other", **{**WORLD, "seed": 6})
     texts = [*captions(made, "train"), *captions(made, "val"), *captions(other, "train")]
-    assert len(set(texts)) == len(texts) == 21
+    assert len(set(texts)) == len(texts) == 28
 
 
 def test_the_annotation_covers_the_whole_article(made):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from ealign_plugin.alignment.prompts import Templates
+from ealign_plugin.micronews import closed
+from ealign_plugin.micronews.names import FESTIVALS, FIRMS, pools
 from ealign_plugin.micronews.tokenizer import SPECIAL_TOKENS, train_tokenizer
-from ealign_plugin.micronews.world import make_samples
+from ealign_plugin.micronews.world import TEST, world_of
 
 SHIPPED = "ealign_plugin/configs/tokenizers/micro/tokenizer.json"
 
@@ -27,15 +29,30 @@ def test_the_shipped_file_is_what_this_code_makes(made, root, tmp_path):
     assert (tmp_path / "tokenizer.json").read_bytes() == (root / SHIPPED).read_bytes()
 
 
-def test_every_word_of_the_world_and_of_the_templates_is_one_token(made):
+def test_every_word_of_the_worlds_and_of_the_templates_is_one_token(made):
     rng = random.Random("not the tokenizer's own articles")
     texts = [Templates().caption, Templates().sentence, Templates().entity]
     for number in range(400):
-        for sample, _ in make_samples(rng, str(number), "train"):
+        for sample, _ in closed.make_samples(rng, str(number), "train"):
             texts += [sample.caption, *sample.paragraphs]
-    words = set(re.findall(r"[A-Za-z]+|\d+", re.sub(r"{\w+}", "", " ".join(texts))))
-    assert len(words) > 300
+    for _ in range(400):
+        article = world_of("test").article(rng)
+        texts += [article.headline, *article.paragraphs]
+    compounds = {word for names in (pools().last, pools().towns, pools().firms, pools().festivals)
+                 for name in names for word in name.split()} - {*FIRMS, *FESTIVALS}  # fmt: skip
+    words = set(re.findall(r"(?<!-)\b[A-Za-z]+|\d+", re.sub(r"{\w+}", "", " ".join(texts)))) - compounds
+    assert len(words) > 500
     assert sorted(word for word in words if len(made.encode(word).ids) != 1) == []
+    assert made.encode("a red-haired, blue-capped judge").tokens == [
+        *("Ġa", "Ġred", "-", "haired", ",", "Ġblue", "-", "capped", "Ġjudge")
+    ]
+
+
+def test_a_last_name_that_training_never_holds_is_few_pieces_that_it_knows(made):
+    known = {token for name in pools().last for token in made.encode(name).tokens}
+    new = [made.encode(name).tokens for name in pools().part(TEST).last]
+    assert sum(len(tokens) == 2 for tokens in new) > 0.85 * len(new)
+    assert all(set(tokens) <= known for tokens in new)
 
 
 def test_a_name_is_the_same_tokens_wherever_it_stands(made):

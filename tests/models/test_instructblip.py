@@ -20,7 +20,7 @@ def test_the_config_reaches_the_model(model):
         ({"max_question_len": 200}, "model.max_question_len: 200 found, at most"),
         (
             {"text_config__vocab_size": 1000},
-            "model.text_config.vocab_size: 1000 found, at least 1279",
+            "model.text_config.vocab_size: 1000 found, at least 1905",
         ),
         ({"qformer_config__vocab_size": 9}, "model.qformer_config.vocab_size: 9 found"),
         ({"tokenizer": "nano"}, "model.tokenizer: "),

@@ -49,7 +49,9 @@ def test_splits_can_be_left_out(build, splits):
 
 
 def test_a_split_that_there_is_not_is_refused(build):
-    with pytest.raises(UserError, match="splits: one of train, val, test was expected, found 'dev'"):
+    with pytest.raises(
+        UserError, match="splits: one of train, val, test, test_known was expected, found 'dev'"
+    ):
         build(splits=["train", "dev"])
 
 

@@ -33,6 +33,7 @@ CONFIG: dict[str, Any] = {
         **{"init_lr": 1.0e-3, "warmup_steps": 2, "log_freq": 1},
         **{"valid_splits": ["val"], "valid_contexts": ["head"], "agg_metric": "rouge"},
         **{"test_splits": ["test"], "contexts": ["head", "refined"], "num_beams": 1, "max_len": 8},
+        "context_words": 80,
     },
 }
 
@@ -115,11 +116,11 @@ def test_it_trains_validates_and_tests(run, capsys):
         assert 0 < line["val_head/names_held"] < 1
         assert "val_sentence_auc" not in line  # no context of the validation needs pass 1
 
-    assert "12 photos of the split 'test'" in printed
+    assert "16 photos of the split 'test'" in printed
     records = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     keys = [record["key"] for record in records if record["context"] == "head"]
     assert keys == [record["key"] for record in records if record["context"] == "refined"]
-    assert len(records) == 2 * len(set(keys)) == 2 * 12
+    assert len(records) == 2 * len(set(keys)) == 2 * 16
 
 
 def test_it_writes_checkpoints_that_the_model_reads(run):

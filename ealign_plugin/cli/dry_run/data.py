@@ -19,7 +19,7 @@ from ealign_plugin.entities import load_ner
 from ealign_plugin.host.registration import registered_class
 from ealign_plugin.host.run import counts_steps
 from ealign_plugin.inference.controls.names import OF_ANOTHER_PHOTO
-from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, RECIPE, existing
+from ealign_plugin.micronews.make import PHOTOS_PER_ARTICLE, existing, world_options
 from ealign_plugin.models.base import NewsModel
 from ealign_plugin.registered.builders import MicroNewsBuilder, NewsBuilder
 from ealign_plugin.registered.task import NewsCaptioning
@@ -79,10 +79,10 @@ def read_micronews(builder: MicroNewsBuilder, data_set: DataSet) -> None:
     world, folder = builder.config.world, builder.folder().resolve()
     ner = load_ner(world.ner)
     data_set.ner = ner.name
-    options = {"recipe": RECIPE, "articles": dict(world.articles), "seed": world.seed, "size": world.size}
+    options = world_options(articles=dict(world.articles), kind=world.kind, seed=world.seed, size=world.size)
     made = existing(folder, options, {"name": ner.name, "version": ner.version})
     data_set.location = str(folder) if made else f"{folder}: will be made (about a minute)"
-    data_set.samples = {split: PHOTOS_PER_ARTICLE * count for split, count in world.articles.items()}
+    data_set.samples = {split: PHOTOS_PER_ARTICLE[world.kind] * n for split, n in world.articles.items()}
 
 
 def run_problems(run: Mapping[str, Any], sets: Sequence[DataSet]) -> list[str]:

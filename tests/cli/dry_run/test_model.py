@@ -43,7 +43,7 @@ def test_a_folder_of_weights_that_fits(dry, weights):
     report = dry(model=pretrained(weights, trainable="lora"))
     assert report.code == 0, report.error
     assert "weights, which fit" in report.plan
-    assert "vision 0.5 (frozen), connector 1.0 (trained), llm 0.8 (frozen), lora 0.1 (trained)" in report.plan
+    assert "vision 0.5 (frozen), connector 1.1 (trained), llm 0.9 (frozen), lora 0.1 (trained)" in report.plan
 
 
 def test_weights_of_another_shape_and_a_broken_file(dry, weights):
@@ -77,7 +77,7 @@ def test_a_hub_that_gives_headers(dry, weights, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(weights))
     monkeypatch.setattr(huggingface_hub, "get_safetensors_metadata", headers)
     report = dry(model=pretrained("owner/name@v1"))
-    assert "weights of owner/name@v1, which fit; 8.7 MiB will be downloaded" in report.plan, report.error
+    assert "weights of owner/name@v1, which fit; 9.4 MiB will be downloaded" in report.plan, report.error
     assert asked == [("owner/name", "v1")]
     del tensors["query_tokens"]
     assert "1 missing" in dry(model=pretrained("owner/name")).error

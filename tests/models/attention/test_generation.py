@@ -38,7 +38,7 @@ def test_captions_are_those_of_plain_generate(family, way):
 def test_captions_that_end_before_the_limit(way):
     model = model_of("packed")
     embeds, mask = prompts_of(model, PROMPTS)
-    ends = options(model, eos_token_id=list(range(2, 1280, 48)), **way)
+    ends = options(model, eos_token_id=list(range(2, 1905, 16)), **way)
     wanted = model.language_model.generate(inputs_embeds=embeds, attention_mask=mask, **ends)
     found = generate_with_prefix(model.language_model, embeds, mask, **ends)
     assert found.tolist() == wanted.tolist()

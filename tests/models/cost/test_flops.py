@@ -44,7 +44,7 @@ def test_tokens_of_an_encoder_decoder():
     """T5's encoder reads image and prompt, its decoder the target; cross-attention's keys what is encoded."""
     shape = shape_of({"arch": "ealign_instructblip", "pretrained": "Salesforce/instructblip-flan-t5-xl"})
     text = {"d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
-    shape["text_config"] = {**shape["text_config"], **text, "vocab_size": 1280}
+    shape["text_config"] = {**shape["text_config"], **text, "vocab_size": 1920}
     model = on_meta(InstructBlip, shape)
     found = flops(model, READING)
     real = type(model.language_model)(model.config.text_config)

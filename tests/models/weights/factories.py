@@ -17,7 +17,7 @@ from ealign_plugin.models.meta import STAND_IN
 
 WITH_T5 = "ealign_instructblip with T5"
 T5 = {
-    **{"model_type": "t5", "vocab_size": 1280, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2},
+    **{"model_type": "t5", "vocab_size": 1920, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2},
     **{"num_decoder_layers": 2, "num_heads": 4, "feed_forward_proj": "gated-gelu", "dropout_rate": 0.0},
     **{"tie_word_embeddings": False, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0},
 }

@@ -1,0 +1,332 @@
+"""What the ``micro`` model is taught before it meets MicroNews: to see, to find, and to copy new names.
+
+A lesson is a photo, a prompt and an answer. Photos and texts come from worlds of their own (other seeds,
+other names, other known faces) and none of the alignment tasks is among them::
+
+    see       photo               "Describe this news photo:"           the red-haired judge; harbour; …
+    match     photo, a phrase     "Does this describe the photo?"       yes, or no
+    find      a list of people    "Who are they?"                       the judge Laura Hartwell and the …
+    name      photo, article      "Who is in this news photo?"          the red-haired judge Laura Hartwell
+    caption   photo, article      the caption prompt of the templates   Laura Hartwell of Denshaw Bank …
+
+Difficulty grows: with all scenes and names at once, nobody's own name was ever found (half right, whatever
+the time); with one scene and few names first, both growing, names are found in minutes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
+
+from ealign_plugin.alignment.prompts import Prompt, Wording
+from ealign_plugin.micronews.names import pools
+from ealign_plugin.micronews.scenery import SHAPES
+from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene, introduced
+from ealign_plugin.micronews.strangers import describe
+from ealign_plugin.micronews.world import OTHER_FACES, PRETRAINING, World
+from ealign_plugin.micronews.writing import CAPTIONS, Article, Difficulty, written
+
+SEE = "Describe this news photo:"
+MATCH = "Does this describe the photo? {phrase} Answer:"
+FIND = "Article: {context} Who are they?"
+NAME = "Article: {context} Who is in this news photo?"
+
+
+BRIEF = "On {date}, {people} came to {place} for {event} with {org}."
+"""An article that holds nothing but what a caption needs has one such sentence for each scene."""
+
+
+class Lesson(NamedTuple):
+    """Something to learn.
+
+    Args:
+        kind: ``see``, ``match``, ``find``, ``name`` or ``caption``.
+        photo: Index of the photo.
+        prompt: What is asked.
+        target: The answer.
+    """
+
+    kind: str
+    photo: int
+    prompt: Prompt
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What is taught until some part of the time is over; what grows, grows from a first value to a second.
+
+    Args:
+        until: Part of all steps, at most 1.
+        shares: Kind of lesson → its share.
+        pairs: People of a list, most; the least is half of it, at least 2.
+        names: Share of the pools of names.
+        described: Share of the lists that tell more of a person than the role.
+        scenes: Scenes in an article, least and most.
+        fillers: Sentences that are about no photo, at most.
+        brief: Share of the articles with one sentence a scene.
+        after: Share of the people who are described behind their name.
+    """
+
+    until: float
+    shares: dict[str, float]
+    pairs: tuple[float, float] = (3, 6)
+    names: tuple[float, float] = (1, 1)
+    described: float = 1.0
+    scenes: tuple[int, int] = (1, 1)
+    fillers: int = 0
+    brief: float = 1.0
+    after: float = 0.0
+
+
+STAGES = (
+    Stage(until=0.1, shares={"see": 0.25, "find": 0.75}, pairs=(2, 3), names=(0.08, 0.3), described=0.0),
+    Stage(
+        until=0.25,
+        shares={"see": 0.2, "match": 0.2, "find": 0.6},
+        pairs=(3, 6),
+        names=(0.3, 1),
+        described=0.5,
+    ),
+    Stage(until=0.4, shares={"see": 0.1, "match": 0.2, "find": 0.2, "name": 0.3, "caption": 0.2}),
+    Stage(
+        until=0.55, shares={"see": 0.1, "match": 0.2, "find": 0.1, "name": 0.3, "caption": 0.3}, scenes=(1, 2)
+    ),
+    Stage(
+        until=0.75,
+        shares={"see": 0.05, "match": 0.15, "find": 0.1, "name": 0.2, "caption": 0.5},
+        scenes=(1, 3),
+        brief=0.7,
+        after=0.1,
+    ),
+    Stage(
+        until=1.0,
+        shares={"see": 0.05, "match": 0.15, "find": 0.05, "name": 0.15, "caption": 0.6},
+        scenes=(1, 3),
+        fillers=4,
+        brief=0.15,
+        after=0.1,
+    ),
+)
+
+
+T = TypeVar("T", Place, Organisation, Event)
+
+
+def pretraining_world(seed: int) -> World:
+    """A world of the pre-training: none of its names or known faces is in train, val or test."""
+    names = pools().part(PRETRAINING)
+    return World(names=names, faces=OTHER_FACES, known_people=0.1, known_things=0.0, named=seed % 2)
+
+
+def renamed(scenes: Sequence[Scene], world: World, rng: random.Random) -> tuple[Scene, ...]:
+    """The same photos with other strangers' names, dates and articles."""
+    used: set[str] = set()
+
+    def name(pool: Sequence[str]) -> str:
+        most = max(8, int(len(pool) * world.difficulty.names))
+        while True:
+            found = pool[rng.randrange(most)]
+            if found.split()[0] not in used:
+                used.add(found.split()[0])
+                return found
+
+    def person(known: Person) -> Person:
+        if isinstance(known.look, int):
+            return known
+        look = known.look[0]
+        firsts = world.names.women if look.woman else world.names.men
+        return known._replace(name=f"{rng.choice(firsts)} {name(world.names.last)}")
+
+    def thing(known: T, pool: Sequence[str], article: str = "") -> T:
+        if known.described == known.name:
+            return known
+        new = article + name(pool)
+        return known._replace(name=new, described=known.described.replace(known.name, new))
+
+    return tuple(
+        replace(
+            scene,
+            people=tuple(map(person, scene.people)),
+            place=thing(scene.place, world.names.towns),
+            org=thing(scene.org, world.names.firms),
+            event=thing(scene.event, world.names.festivals, "the "),
+            date=f"{rng.randint(1, 28)} {scene.date.split()[1]}",
+        )
+        for scene in scenes
+    )
+
+
+def description(scene: Scene) -> str:
+    """What a photo shows, in words."""
+    people = " and ".join(_seen(person) for person in scene.people)
+    (shape, colour), flags = scene.org.look, scene.event.look
+    event = "" if isinstance(flags, int) else f"{flags[1]} {flags[0]} flags".removeprefix("plain ")
+    return f"{people}; {scene.place.look} town; {colour} {SHAPES[shape]}; {event}"
+
+
+def facts(scene: Scene) -> list[str]:
+    """What a photo shows, a phrase for each; those of a person are the roles and all that is told of them."""
+    (shape, colour), flags = scene.org.look, scene.event.look
+    told = [f"the {scene.place.look} town", f"the one with the {colour} {SHAPES[shape]}"]
+    if not isinstance(flags, int):
+        told.append(f"the one with {flags[1]} {flags[0]} flags".replace("plain ", ""))
+    for person in scene.people:
+        if not isinstance(person.look, int):
+            look = person.look[0]
+            told.append(f"the {look.role}")
+            told += [
+                f"the {describe(look, (feature,))}"
+                for feature in ("hair", "extra")
+                if feature == "hair" or look.extra
+            ]
+    return told
+
+
+def _seen(person: Person) -> str:
+    if isinstance(person.look, int):
+        return person.name
+    look = person.look[0]
+    return f"the {describe(look, ('hair', 'extra') if look.extra else ('hair',))}"
+
+
+def _role(stranger: Person) -> str:
+    return stranger.description.split()[-1]
+
+
+class Lessons:
+    """Endless lessons about a list of articles whose photos are drawn already.
+
+    Args:
+        articles: The scenes of each; the photo of scene j of article i is number ``offsets[i] + j``.
+        world: Where their names come from.
+        wording: How captions are asked for.
+    """
+
+    def __init__(self, articles: Sequence[Sequence[Scene]], world: World, wording: Wording) -> None:
+        self.articles, self.world, self.wording = articles, world, wording
+        self.offsets = [0]
+        for scenes in articles:
+            self.offsets.append(self.offsets[-1] + len(scenes))
+
+    def stage(self, done: float) -> Stage:
+        """What is taught where this part of the training is done: one value of all that grows."""
+        begun = 0.0
+        for stage in STAGES:
+            if done < stage.until:
+                break
+            begun = stage.until
+        part = min(1.0, (done - begun) / (stage.until - begun)) if stage.until > begun else 1.0
+
+        def grown(values: tuple[float, float]) -> tuple[float, float]:
+            now = values[0] + part * (values[1] - values[0])
+            return now, now
+
+        return replace(stage, pairs=grown(stage.pairs), names=grown(stage.names))
+
+    def batch(self, stage: Stage, size: int, rng: random.Random) -> list[Lesson]:
+        """So many lessons; two are about each photo, and all that need none share one."""
+        lessons: list[Lesson] = []
+        blank = rng.randrange(self.offsets[-1])
+        while len(lessons) < size:
+            lessons += self.draw(stage, blank, rng)
+        return lessons[:size]
+
+    def draw(self, stage: Stage, blank: int, rng: random.Random) -> list[Lesson]:
+        """Two lessons about one photo, each with an article of its own.
+
+        Args:
+            stage: What is taught.
+            blank: Photo of the lessons that need none.
+            rng: Where all draws come from.
+        """
+        number = rng.randrange(len(self.articles))
+        which = rng.randrange(len(self.articles[number]))
+        difficulty = Difficulty(names=stage.names[0], fillers=(0, stage.fillers), after=stage.after)
+        world = replace(self.world, difficulty=difficulty)
+        drawn = []
+        for kind in rng.choices(list(stage.shares), list(stage.shares.values()), k=2):
+            others = [index for index in range(len(self.articles[number])) if index != which]
+            count = min(rng.randint(*stage.scenes), 1 + len(others))
+            chosen = sorted([which, *rng.sample(others, count - 1)])
+            if kind == "find":
+                drawn.append(self.find(stage, blank, world, rng))
+                continue
+            scenes = renamed([self.articles[number][index] for index in chosen], world, rng)
+            photo = self.offsets[number] + which
+            brief = rng.random() < stage.brief
+            drawn.append(self.about(kind, photo, scenes, chosen.index(which), difficulty, rng, brief))
+        return drawn
+
+    def about(
+        self,
+        kind: str,
+        photo: int,
+        scenes: Sequence[Scene],
+        which: int,
+        difficulty: Difficulty,
+        rng: random.Random,
+        brief: bool,
+    ) -> Lesson:
+        """The lesson of this kind about one of the scenes."""
+        scene = scenes[which]
+        if kind == "see":
+            return Lesson(kind, photo, Prompt(SEE, SEE), description(scene))
+        if kind == "match":
+            return self.match(photo, scene, rng)
+        if brief:
+            everything = ("people", "place", "org", "event")
+            told = [one.fill(BRIEF, everything, rng, difficulty.after) for one in scenes]
+            rng.shuffle(told)
+            context = " ".join(told)
+        else:
+            context = " ".join(written(scenes, difficulty, rng).paragraphs)
+        if kind == "caption":
+            return Lesson(kind, photo, self.wording.caption(context), scene.fill(CAPTIONS[0]))
+        people = " and ".join(
+            person.name if isinstance(person.look, int) else f"{_seen(person)} {person.name}"
+            for person in scene.people
+        )
+        return Lesson(kind, photo, self.wording.fill(NAME, "{context}", context), people)
+
+    def match(self, photo: int, scene: Scene, rng: random.Random) -> Lesson:
+        """One or two things that the photo shows, or that another one shows and this one does not."""
+        shown = facts(scene)
+        if rng.random() < 0.5:
+            told, answer = rng.sample(shown, min(len(shown), rng.choice((1, 1, 2)))), "yes"
+        else:
+            wrong: list[str] = []
+            while not wrong:
+                other = facts(rng.choice(rng.choice(self.articles)))
+                wrong = [fact for fact in other if fact not in shown]
+            told, answer = rng.sample(wrong, min(len(wrong), rng.choice((1, 1, 2)))), "no"
+        prompt = self.wording.fill(MATCH, "{phrase}", " and ".join(told))
+        return Lesson("match", photo, prompt, answer)
+
+    def find(self, stage: Stage, photo: int, world: World, rng: random.Random) -> Lesson:
+        """Some people in a list, asked for in another order; the photo is of no use."""
+        most = int(stage.pairs[0] + rng.random())
+        count = rng.randint(max(2, most // 2), most)
+        listed: dict[str, Person] = {}
+        while len(listed) < count:
+            scenes = renamed(rng.choice(self.articles), world, rng)
+            for person in (person for scene in scenes for person in scene.people if person.description):
+                if len(listed) < count and person.name not in {other.name for other in listed.values()}:
+                    listed.setdefault(_role(person), person)
+        people = list(listed.values())
+        if rng.random() >= stage.described:
+            people = [person._replace(description=_role(person)) for person in people]
+        rng.shuffle(people)
+        context = " and ".join(introduced(person, rng, stage.after) for person in people)
+        rng.shuffle(people)
+        prompt = self.wording.fill(FIND, "{context}", context)
+        found = " and ".join(introduced(person, rng, 0.0) for person in people)
+        return Lesson("find", photo, prompt, found)
+
+
+def draw_articles(world: World, count: int, rng: random.Random) -> Iterator[Article]:
+    """Articles whose scenes are taught."""
+    for _ in range(count):
+        yield world.article(rng)
