@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from ealign_plugin.alignment.prompts import Prompt, Wording
-from ealign_plugin.micronews.names import pools
-from ealign_plugin.micronews.scenery import SHAPES
+from ealign_plugin.micronews.names import pools, unused
+from ealign_plugin.micronews.scenery import SHAPES, flags_in_words
 from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene, introduced
-from ealign_plugin.micronews.strangers import describe
+from ealign_plugin.micronews.strangers import Appearance, describe
 from ealign_plugin.micronews.world import OTHER_FACES, PRETRAINING, World
 from ealign_plugin.micronews.writing import CAPTIONS, Article, Difficulty, written
 
@@ -126,12 +126,7 @@ def renamed(scenes: Sequence[Scene], world: World, rng: random.Random) -> tuple[
     used: set[str] = set()
 
     def name(pool: Sequence[str]) -> str:
-        most = max(8, int(len(pool) * world.difficulty.names))
-        while True:
-            found = pool[rng.randrange(most)]
-            if found.split()[0] not in used:
-                used.add(found.split()[0])
-                return found
+        return unused(lambda: pool, world.difficulty.names, used, rng)
 
     def person(known: Person) -> Person:
         if isinstance(known.look, int):
@@ -163,7 +158,7 @@ def description(scene: Scene) -> str:
     """What a photo shows, in words."""
     people = " and ".join(_seen(person) for person in scene.people)
     (shape, colour), flags = scene.org.look, scene.event.look
-    event = "" if isinstance(flags, int) else f"{flags[1]} {flags[0]} flags".removeprefix("plain ")
+    event = "" if isinstance(flags, int) else flags_in_words(*flags)
     return f"{people}; {scene.place.look} town; {colour} {SHAPES[shape]}; {event}"
 
 
@@ -172,16 +167,12 @@ def facts(scene: Scene) -> list[str]:
     (shape, colour), flags = scene.org.look, scene.event.look
     told = [f"the {scene.place.look} town", f"the one with the {colour} {SHAPES[shape]}"]
     if not isinstance(flags, int):
-        told.append(f"the one with {flags[1]} {flags[0]} flags".replace("plain ", ""))
+        told.append(f"the one with {flags_in_words(*flags)}")
     for person in scene.people:
         if not isinstance(person.look, int):
             look = person.look[0]
             told.append(f"the {look.role}")
-            told += [
-                f"the {describe(look, (feature,))}"
-                for feature in ("hair", "extra")
-                if feature == "hair" or look.extra
-            ]
+            told += [f"the {describe(look, (feature,))}" for feature in _features(look)]
     return told
 
 
@@ -189,7 +180,11 @@ def _seen(person: Person) -> str:
     if isinstance(person.look, int):
         return person.name
     look = person.look[0]
-    return f"the {describe(look, ('hair', 'extra') if look.extra else ('hair',))}"
+    return f"the {describe(look, _features(look))}"
+
+
+def _features(look: Appearance) -> tuple[str, ...]:
+    return ("hair", "extra") if look.extra else ("hair",)
 
 
 def _role(stranger: Person) -> str:

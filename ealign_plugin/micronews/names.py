@@ -3,7 +3,7 @@
 Last names, towns, firms and festivals are compounds (Hartwell, Langmouth, Ashcroft Bank, the Kirkland Cup),
 so that a tokenizer makes two pieces of a name that it never met. Only what spaCy's small model tags as it
 should is taken. The pools are shipped as ``ealign_plugin/configs/micronews/names.json``; this file is how
-they were made (``python -m ealign_plugin.micronews.names PATH``), and a test makes them again.
+they were made (``python -m ealign_plugin.micronews.names PATH``), and a test tries some of them again.
 
 Every pool is divided by the name itself into tenths: what one world holds, another never does.
 """
@@ -108,6 +108,23 @@ class Pools:
 def tenth(name: str) -> int:
     """The tenth of the pools, 0 to 9, in which a compound is, whatever it names."""
     return zlib.crc32(name.encode()) % 10
+
+
+def unused(pick: Callable[[], Sequence[str]], share: float, used: set[str], rng: random.Random) -> str:
+    """A name whose compound stands in no other name that was drawn with the same set, which notes it.
+
+    Args:
+        pick: Gives the pool of a try.
+        share: The first part of the pool that is drawn from, 0 to 1.
+        used: Compounds that were drawn.
+        rng: Where the draws come from.
+    """
+    while True:
+        pool = pick()
+        found = pool[rng.randrange(max(8, int(len(pool) * share)))]
+        if (compound := found.split()[0]) not in used:
+            used.add(compound)
+            return found
 
 
 @cache

@@ -265,6 +265,15 @@ N_LAYOUTS = len(_LAYOUTS)
 PATTERNS = ("plain", "striped", "dotted")
 
 
+def flags_in_words(colour: str, pattern: str) -> str:
+    """What is told of a row of flags.
+
+    >>> flags_in_words("blue", "striped"), flags_in_words("blue", "plain")
+    ('striped blue flags', 'blue flags')
+    """
+    return f"{pattern} {colour} flags".removeprefix("plain ")
+
+
 @cache
 def flags_sprite(colour: str, pattern: str) -> Image.Image:
     """A row of flags above the people, RGBA, BLEED larger on each side."""

@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ealign_plugin.micronews import closed
-from ealign_plugin.micronews.names import Pools, pools, tenth
-from ealign_plugin.micronews.scenery import COLOURS, PATTERNS, SHAPES
+from ealign_plugin.micronews.names import Pools, pools, tenth, unused
+from ealign_plugin.micronews.scenery import COLOURS, PATTERNS, SHAPES, flags_in_words
 from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene
 from ealign_plugin.micronews.strangers import EXTRAS, HAIR, ROLES, Appearance, describe
 from ealign_plugin.micronews.towns import SETTINGS
@@ -168,14 +168,13 @@ class _Draw:
     def name(self, pool: str) -> str:
         """A name that this article does not hold yet."""
         world, rng = self.world, self.rng
-        while True:
-            new = world.new is not None and rng.random() < world.new_share
-            names = getattr(world.new if new and world.new else world.names, pool)
-            found = names[rng.randrange(max(8, int(len(names) * world.difficulty.names)))]
-            stem = found.split()[0]
-            if stem not in self.names:
-                self.names.add(stem)
-                return found
+
+        def names() -> Sequence[str]:
+            new = world.new if world.new and rng.random() < world.new_share else world.names
+            drawn: Sequence[str] = getattr(new, pool)
+            return drawn
+
+        return unused(names, world.difficulty.names, self.names, rng)
 
     def unique(self, draw: object) -> bool:
         if draw in self.looks:
@@ -220,10 +219,4 @@ class _Draw:
             flags = (self.rng.choice(tuple(COLOURS)), self.rng.choice(PATTERNS))
             if self.unique(flags):
                 name = f"the {self.name('festivals')}"
-                pattern = "" if flags[1] == "plain" else f"{flags[1]} "
-                return Event(name, flags, f"{name}, the one with {pattern}{flags[0]} flags,")
-
-
-def is_new(name: str) -> bool:
-    """Does training hold no such last name? Known people's names are not new."""
-    return tenth(name.split()[-1]) not in TRAIN
+                return Event(name, flags, f"{name}, the one with {flags_in_words(*flags)},")

@@ -21,6 +21,7 @@ import json
 import math
 import random
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,6 +36,8 @@ from safetensors.torch import save
 from tqdm import tqdm
 
 from ealign_plugin.alignment.prompts import Wording
+from ealign_plugin.cli.exit_codes import run_and_report
+from ealign_plugin.errors import UserError
 from ealign_plugin.files import atomic_write
 from ealign_plugin.images import open_image
 from ealign_plugin.micronews.lessons import STAGES, Lesson, Lessons, draw_articles, pretraining_world
@@ -163,7 +166,7 @@ class Training:
         with safe_open(self.state, "pt") as file:
             metadata = file.metadata()
             if metadata["options"] != self._identity():
-                raise SystemExit(
+                raise UserError(
                     f"{self.state}: it was made with {metadata['options']}, found {self._identity()}; set "
                     "them back, or name another --out"
                 )
@@ -254,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_and_report(main))

@@ -11,6 +11,8 @@ from argparse import Namespace
 import pytest
 import torch
 
+from ealign_plugin.errors import UserError
+
 
 @pytest.fixture(scope="module")
 def script(root):
@@ -38,7 +40,7 @@ def test_an_interrupted_run_goes_on_as_an_undisturbed_one(script, tmp_path):
     again = script.Training(options(tmp_path))
     assert again.step == 2
     assert losses(script, again, school, 2) == whole[2:]
-    with pytest.raises(SystemExit, match="set them back, or name another --out"):
+    with pytest.raises(UserError, match="set them back, or name another --out"):
         script.Training(Namespace(**{**vars(options(tmp_path)), "seed": 2}))
     torch.set_num_threads(threads)
 

@@ -68,3 +68,15 @@ class Constant(Numbers):
     def __iter__(self):
         while True:
             yield {"x": torch.full((1,), self.x)}
+
+
+def interrupt_step(runner, number: int) -> None:
+    """Let a Ctrl-C come after the optimiser's step of this number, before the step is saved."""
+    step, steps = runner.optimizer.step, []
+
+    def stepping():
+        steps.append(step())
+        if len(steps) == number:
+            raise KeyboardInterrupt
+
+    runner.optimizer.step = stepping

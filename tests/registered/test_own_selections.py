@@ -13,7 +13,7 @@ from ealign_plugin.alignment.selection import Selection
 from ealign_plugin.errors import UserError
 from tests.data.streams.factories import training
 from tests.factories import drawn_jpeg, news_sample, write_shards
-from tests.registered.factories import Few, Task, Weight
+from tests.registered.factories import Few, Task, Weight, interrupt_step
 
 RECIPE = TaskMixture(tasks={"caption": 1}, own_share=1.0)
 OPTIONS = {
@@ -73,14 +73,7 @@ def test_killed_after_any_step_a_run_ends_in_the_same_weights(make, datasets, ki
     plain = make(Task([0.1, 0.2]), Reader(), datasets(), **OPTIONS | {"own_selections_from": None})
     plain.train()
     first = make(task := Selecting([0.1, 0.2]), Reader(), datasets(), **OPTIONS)
-    step, steps = first.optimizer.step, []
-
-    def stepping():
-        steps.append(step())
-        if len(steps) == kill_after:
-            raise KeyboardInterrupt  # before this step is saved
-
-    first.optimizer.step = stepping
+    interrupt_step(first, kill_after)
     with pytest.raises(KeyboardInterrupt):
         first.train()
     rest = make(task, Reader(), datasets(), name=first.folder.name, **OPTIONS)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ealign_plugin.errors import UserError
 from ealign_plugin.registered.runner import EalignRunner
-from tests.registered.factories import Constant, Few, Numbers, Task, Weight
+from tests.registered.factories import Constant, Few, Numbers, Task, Weight, interrupt_step
 
 
 def weights(runner: EalignRunner, which: str = "last") -> dict[str, torch.Tensor]:
@@ -122,15 +122,7 @@ def test_stopped_after_any_step_a_run_goes_on_with_the_same_log_and_weights(make
     whole = make(Task([0.1, 0.2]), **options)
     whole.train()
     first = make(task := Task([0.1, 0.2]), **options)
-    steps = []
-    step = first.optimizer.step
-
-    def stepping():
-        steps.append(step())
-        if len(steps) == kill_after:
-            raise KeyboardInterrupt  # before this step is saved
-
-    first.optimizer.step = stepping
+    interrupt_step(first, kill_after)
     with pytest.raises(KeyboardInterrupt):
         first.train()
     rest = make(task, name=first.folder.name, **options)

@@ -98,22 +98,23 @@ class SplitControls:
             row.sample = replace(row.sample, caption_entities=found)
 
 
+@dataclass
 class _Batch:
     """One batch under all controls; see `SplitControls.write` for the arguments."""
 
-    def __init__(
-        self,
-        controls: SplitControls,
-        model: EvaluatedModel,
-        passes: TwoPasses,
-        batch: Mapping[str, Any],
-        features: Tensor,
-        first: Sequence[FirstPass],
-        records: Sequence[Record],
-    ) -> None:
-        self.controls, self.model, self.passes, self.batch = controls, model, passes, batch
-        self.features, self.first, self.records = features, first, records
-        self.samples: Sequence[NewsSample] = batch["sample"]
+    controls: SplitControls
+    model: EvaluatedModel
+    passes: TwoPasses
+    batch: Mapping[str, Any]
+    features: Tensor
+    first: Sequence[FirstPass]
+    records: Sequence[Record]
+
+    @property
+    def samples(self) -> Sequence[NewsSample]:
+        """The batch's samples."""
+        samples: Sequence[NewsSample] = self.batch["sample"]
+        return samples
 
     def empty(self) -> list[Record]:
         """A part for each photo."""
