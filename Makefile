@@ -40,17 +40,15 @@ train: $(STAMP)
 	$(PY) -m lavis.train --cfg-path $(CONFIG)
 
 FAST := -m "not slow and not process and not interruption"
+OTHERS := slow or process or interruption
 
 # The fast tests in two processes, one for each core; then those that start processes of their own, which need both
-# cores, in one. SELECT names other tests, which run in one process.
+# cores, in one.
 test: $(STAMP)
-ifeq ($(SELECT),)
 	@$(MAKE) --no-print-directory test-fast
-	$(PY) -m pytest -m "slow or process or interruption"
-else
-	$(PY) -m pytest $(SELECT)
-endif
+	$(PY) -m pytest -m "$(OTHERS)"
 
+# SELECT names folders or files: the fast tests of these alone, in one process.
 test-fast: $(STAMP)
 ifeq ($(SELECT),)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target fast-models fast-others
@@ -75,7 +73,7 @@ test-smol: $(STAMP)
 
 test-latest:
 	@$(MAKE) --no-print-directory test VENV=$(LATEST) LOCKS="requirements.lock requirements-latest.lock" \
-		SELECT="-m 'not interruption'"
+		OTHERS="(slow or process) and not interruption"
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -13,20 +13,16 @@ pycocoevalcap's.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
-from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.rouge.rouge import Rouge
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.metrics.meteor import meteor_score
 
 log = logging.getLogger(__name__)
 
@@ -129,42 +125,9 @@ def _meteor_or_none(references: list[str], candidates: list[str], wanted: bool |
         log.warning("%s: it is left out", NO_JAVA)
         return None
     try:
-        return _meteor(java, references, candidates)
+        return meteor_score(java, references, candidates)
     except UserError as error:
         if wanted:
             raise
         log.warning("%s: it is left out", error)
         return None
-
-
-def _meteor(java: str, references: list[str], candidates: list[str]) -> float:
-    """METEOR 1.5's final score, one run over two files.
-
-    The files give what the dialogue of ``-stdio`` gives (a test compares them), and leave no process behind
-    and no pipe to fill up.
-    """
-    jar = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
-    with tempfile.TemporaryDirectory(prefix="ealign-meteor-") as folder:
-        for name, captions in (("candidates", candidates), ("references", references)):
-            text = "".join(caption.replace("\n", "").replace("\r", "") + "\n" for caption in captions)
-            Path(folder, name).write_bytes(text.encode("utf-8", "replace"))
-        command = [java, "-Xmx2G", "-jar", str(jar), "candidates", "references", "-l", "en", "-norm", "-q"]
-        # METEOR does not find this file by itself where the path to it holds a space.
-        command += ["-a", str(jar.with_name("data") / "paraphrase-en.gz")]
-        # The JVM decodes file names, and writes decimals, as the locale says.
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-        try:
-            run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
-        except OSError as error:
-            raise UserError(
-                f"METEOR could not start {java}: {error}; mend Java or leave METEOR out"
-            ) from None
-    try:
-        return float(run.stdout)
-    except ValueError:
-        lines = (run.stderr + run.stdout).decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        reason = next((line for line in lines if "Error" in line or "Exception" in line), lines[-1])
-        raise UserError(
-            f"METEOR failed: {java} ended with code {run.returncode} and no score ({reason}); "
-            "a Java runtime (8 or later) with 2 GB of free memory is expected; mend Java or leave METEOR out"
-        ) from None

@@ -6,11 +6,14 @@ other names, other known faces) and none of the alignment tasks is among them::
     see       photo               "Describe this news photo:"           the red-haired judge; harbour; …
     match     photo, a phrase     "Does this describe the photo?"       yes, or no
     find      a list of people    "Who are they?"                       the judge Laura Hartwell and the …
+    ask       photo, article      "Which town of it does it show?"      Lynmouth; or none
     name      photo, article      "Who is in this news photo?"          the red-haired judge Laura Hartwell
     caption   photo, article      the caption prompt of the templates   Laura Hartwell of Denshaw Bank …
 
 Difficulty grows: with all scenes and names at once, nobody's own name was ever found (half right, whatever
-the time); with one scene and few names first, both growing, names are found in minutes.
+the time); with one scene and few names first, both growing, names are found in minutes. Whether a photo
+and a phrase belong together is never found when it is asked from the first; who has learnt to point at what
+an article tells of the photo, or at nothing, knows it.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ SEE = "Describe this news photo:"
 MATCH = "Does this describe the photo? {phrase} Answer:"
 FIND = "Article: {context} Who are they?"
 NAME = "Article: {context} Who is in this news photo?"
-
+ASK = "Article: {context} Which {slot} of it does the photo show?"
+NONE = "none"
+SLOTS = {"people": "people", "place": "town", "org": "team", "event": "event"}
+"""Field of a scene → how it is asked for."""
 
 BRIEF = "On {date}, {people} came to {place} for {event} with {org}."
 """An article that holds nothing but what a caption needs has one such sentence for each scene."""
@@ -42,7 +48,7 @@ class Lesson(NamedTuple):
     """Something to learn.
 
     Args:
-        kind: ``see``, ``match``, ``find``, ``name`` or ``caption``.
+        kind: ``see``, ``match``, ``find``, ``ask``, ``name`` or ``caption``.
         photo: Index of the photo.
         prompt: What is asked.
         target: The answer.
@@ -82,34 +88,38 @@ class Stage:
 
 
 STAGES = (
-    Stage(until=0.1, shares={"see": 0.25, "find": 0.75}, pairs=(2, 3), names=(0.08, 0.3), described=0.0),
+    Stage(until=0.06, shares={"see": 1.0}),
+    Stage(until=0.15, shares={"see": 0.2, "find": 0.8}, pairs=(2, 3), names=(0.08, 0.3), described=0.0),
     Stage(
-        until=0.25,
-        shares={"see": 0.2, "match": 0.2, "find": 0.6},
+        until=0.28,
+        shares={"see": 0.25, "find": 0.6, "ask": 0.15},
         pairs=(3, 6),
         names=(0.3, 1),
         described=0.5,
     ),
-    Stage(until=0.4, shares={"see": 0.1, "match": 0.2, "find": 0.2, "name": 0.3, "caption": 0.2}),
+    Stage(until=0.42, shares={"see": 0.15, "find": 0.2, "ask": 0.2, "name": 0.25, "caption": 0.2}),
     Stage(
-        until=0.55, shares={"see": 0.1, "match": 0.2, "find": 0.1, "name": 0.3, "caption": 0.3}, scenes=(1, 2)
+        until=0.57,
+        shares={"see": 0.1, "match": 0.1, "find": 0.1, "ask": 0.25, "name": 0.2, "caption": 0.25},
+        scenes=(1, 2),
     ),
     Stage(
-        until=0.75,
-        shares={"see": 0.05, "match": 0.15, "find": 0.1, "name": 0.2, "caption": 0.5},
+        until=0.77,
+        shares={"see": 0.1, "match": 0.15, "find": 0.05, "ask": 0.2, "name": 0.15, "caption": 0.35},
         scenes=(1, 3),
         brief=0.7,
         after=0.1,
     ),
     Stage(
         until=1.0,
-        shares={"see": 0.05, "match": 0.15, "find": 0.05, "name": 0.15, "caption": 0.6},
+        shares={"see": 0.1, "match": 0.2, "find": 0.05, "ask": 0.15, "name": 0.1, "caption": 0.4},
         scenes=(1, 3),
         fillers=4,
         brief=0.15,
         after=0.1,
     ),
 )
+ABSENT = 0.4  # of what is asked: the article does not tell of the photo
 
 
 T = TypeVar("T", Place, Organisation, Event)
@@ -162,18 +172,30 @@ def description(scene: Scene) -> str:
     return f"{people}; {scene.place.look} town; {colour} {SHAPES[shape]}; {event}"
 
 
-def facts(scene: Scene) -> list[str]:
-    """What a photo shows, a phrase for each; those of a person are the roles and all that is told of them."""
+def visible(scene: Scene) -> set[str]:
+    """All that an article may tell of who and what is in a photo, without names."""
     (shape, colour), flags = scene.org.look, scene.event.look
-    told = [f"the {scene.place.look} town", f"the one with the {colour} {SHAPES[shape]}"]
+    phrases = {f"the {scene.place.look} town", f"the one with the {colour} {SHAPES[shape]}"}
     if not isinstance(flags, int):
-        told.append(f"the one with {flags_in_words(*flags)}")
+        phrases.add(f"the one with {flags_in_words(*flags)}")
+    for look in (person.look[0] for person in scene.people if not isinstance(person.look, int)):
+        for told in ((), ("hair",), ("extra",), ("hair", "extra")):
+            phrases.add(f"the {describe(look, told)}")
+    return phrases
+
+
+def facts(scene: Scene, rng: random.Random, after: float = 0.0) -> dict[str, str]:
+    """What an article tells of who and what is in a photo: without names → with names."""
+    things: list[Place | Organisation | Event] = [scene.place, scene.org, scene.event]
+    told = {_unnamed(thing): thing.described.rstrip(",") for thing in things if thing.described != thing.name}
     for person in scene.people:
-        if not isinstance(person.look, int):
-            look = person.look[0]
-            told.append(f"the {look.role}")
-            told += [f"the {describe(look, (feature,))}" for feature in _features(look)]
+        if person.description:
+            told[f"the {person.description}"] = introduced(person, rng, after).rstrip(",")
     return told
+
+
+def _unnamed(thing: Place | Organisation | Event) -> str:
+    return thing.described.replace(f" of {thing.name}", "").replace(f"{thing.name}, ", "").rstrip(",")
 
 
 def _seen(person: Person) -> str:
@@ -243,62 +265,65 @@ class Lessons:
         world = replace(self.world, difficulty=difficulty)
         drawn = []
         for kind in rng.choices(list(stage.shares), list(stage.shares.values()), k=2):
-            others = [index for index in range(len(self.articles[number])) if index != which]
-            count = min(rng.randint(*stage.scenes), 1 + len(others))
-            chosen = sorted([which, *rng.sample(others, count - 1)])
             if kind == "find":
                 drawn.append(self.find(stage, blank, world, rng))
                 continue
+            others = [index for index in range(len(self.articles[number])) if index != which]
+            absent = kind == "ask" and bool(others) and rng.random() < ABSENT
+            count = min(rng.randint(*stage.scenes), len(others) + (not absent))
+            chosen = [which, *rng.sample(others, count - (not absent))]
             scenes = renamed([self.articles[number][index] for index in chosen], world, rng)
+            scene, told = scenes[0], scenes[absent:]
             photo = self.offsets[number] + which
-            brief = rng.random() < stage.brief
-            drawn.append(self.about(kind, photo, scenes, chosen.index(which), difficulty, rng, brief))
+            if kind == "see":
+                drawn.append(Lesson(kind, photo, Prompt(SEE, SEE), description(scene)))
+            elif kind == "match":
+                drawn.append(self.match(number, which, world, rng))
+            else:
+                context = self._context(told, difficulty, rng, brief=rng.random() < stage.brief)
+                drawn.append(self._read(kind, photo, scene, context, absent, rng))
         return drawn
 
-    def about(
-        self,
-        kind: str,
-        photo: int,
-        scenes: Sequence[Scene],
-        which: int,
-        difficulty: Difficulty,
-        rng: random.Random,
-        brief: bool,
+    def _context(
+        self, scenes: Sequence[Scene], difficulty: Difficulty, rng: random.Random, brief: bool
+    ) -> str:
+        """What is read: one sentence a scene, or a whole article."""
+        if not brief:
+            return " ".join(written(scenes, difficulty, rng).paragraphs)
+        told = [scene.fill(BRIEF, tuple(SLOTS), rng, difficulty.after) for scene in scenes]
+        rng.shuffle(told)
+        return " ".join(told)
+
+    def _read(
+        self, kind: str, photo: int, scene: Scene, context: str, absent: bool, rng: random.Random
     ) -> Lesson:
-        """The lesson of this kind about one of the scenes."""
-        scene = scenes[which]
-        if kind == "see":
-            return Lesson(kind, photo, Prompt(SEE, SEE), description(scene))
-        if kind == "match":
-            return self.match(photo, scene, rng)
-        if brief:
-            everything = ("people", "place", "org", "event")
-            told = [one.fill(BRIEF, everything, rng, difficulty.after) for one in scenes]
-            rng.shuffle(told)
-            context = " ".join(told)
-        else:
-            context = " ".join(written(scenes, difficulty, rng).paragraphs)
+        """The lesson of this kind about a photo and an article."""
         if kind == "caption":
             return Lesson(kind, photo, self.wording.caption(context), scene.fill(CAPTIONS[0]))
+        if kind == "ask":
+            slot = rng.choice(("people", *SLOTS))  # people twice: there is most to see of them
+            question = ASK.replace("{slot}", SLOTS[slot])
+            answer = NONE if absent else scene.fill(f". {{{slot}}}").removeprefix(". ")
+            return Lesson(kind, photo, self.wording.fill(question, "{context}", context), answer)
         people = " and ".join(
             person.name if isinstance(person.look, int) else f"{_seen(person)} {person.name}"
             for person in scene.people
         )
         return Lesson(kind, photo, self.wording.fill(NAME, "{context}", context), people)
 
-    def match(self, photo: int, scene: Scene, rng: random.Random) -> Lesson:
+    def match(self, number: int, which: int, world: World, rng: random.Random) -> Lesson:
         """One or two things that the photo shows, or that another one shows and this one does not."""
-        shown = facts(scene)
-        if rng.random() < 0.5:
-            told, answer = rng.sample(shown, min(len(shown), rng.choice((1, 1, 2)))), "yes"
-        else:
-            wrong: list[str] = []
-            while not wrong:
-                other = facts(rng.choice(rng.choice(self.articles)))
-                wrong = [fact for fact in other if fact not in shown]
-            told, answer = rng.sample(wrong, min(len(wrong), rng.choice((1, 1, 2)))), "no"
+        scene = self.articles[number][which]
+        shown, answer = visible(scene), rng.choice(("yes", "no"))
+        told: list[str] = []
+        while not told:
+            others = rng.choice((self.articles[number], rng.choice(self.articles)))
+            (other,) = renamed([scene if answer == "yes" else rng.choice(others)], world, rng)
+            true = facts(other, rng, world.difficulty.after)
+            told = [named for look, named in true.items() if (look in shown) == (answer == "yes")]
+        told = rng.sample(told, min(len(told), rng.choice((1, 1, 2))))
         prompt = self.wording.fill(MATCH, "{phrase}", " and ".join(told))
-        return Lesson("match", photo, prompt, answer)
+        return Lesson("match", self.offsets[number] + which, prompt, answer)
 
     def find(self, stage: Stage, photo: int, world: World, rng: random.Random) -> Lesson:
         """Some people in a list, asked for in another order; the photo is of no use."""

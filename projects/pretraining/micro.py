@@ -186,14 +186,14 @@ class Training:
         """Of held-out photos and articles: the share of the answers with all names right, and no other."""
         self.model.eval()
         figures = {}
-        several = ((kind, scenes) for kind in ("find", "name", "caption") for scenes in (1, 2, 3))
+        several = ((kind, scenes) for kind in ("find", "ask", "name", "caption") for scenes in (1, 2, 3))
         for kind, scenes in (("see", 1), ("match", 1), *several):
             stage = replace(
                 STAGES[-1],
                 shares={kind: 1.0},
                 scenes=(scenes, scenes),
                 pairs=(2 * scenes, 2 * scenes),
-                brief=float(kind == "name"),
+                brief=float(kind in ("ask", "name")),
                 after=0.0,
             )
             asked = school.lessons.batch(stage, count, random.Random(f"recall/{kind}/{scenes}"))

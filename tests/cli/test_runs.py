@@ -178,7 +178,7 @@ def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
     processes, installed, root, tmp_path
 ):
     """``kill -9`` of all processes at random steps, each time resumed by the same command."""
-    python, rng = installed("editable"), random.Random(processes)
+    python, rng, kills = installed("editable"), random.Random(processes), 6 // processes
     options = [*OFTEN, "run.num_workers=0"] if processes == 2 else OFTEN
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
@@ -189,7 +189,7 @@ def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
     assert done.returncode == 0, done.stderr[-3000:]
 
     resumed = 0
-    for _ in range(10 // processes):
+    for _ in range(kills):
         process = subprocess.Popen(
             run,
             cwd=killed,
@@ -206,7 +206,7 @@ def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
                 os.kill(pid, signal.SIGKILL)
         process.wait()
         resumed += b"Going on after iteration" in process.stderr.read()
-    assert resumed >= 10 // processes - 2
+    assert resumed >= kills - 2
     done = subprocess.run(run, cwd=killed, **again)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = newest_run(whole), newest_run(killed)

@@ -1,9 +1,11 @@
 """Caption metrics against pycocoevalcap called by hand, and in the cases that break scorers."""
 
 import math
+import os
 import random
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.rouge.rouge import Rouge
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.metrics import meteor
 from ealign_plugin.metrics.captions import find_java, score_captions, score_each
 
 REFERENCES = [
@@ -78,21 +81,26 @@ def test_bleu_rouge_and_cider_are_pycocoevalcaps_on_captions_without_punctuation
 
 
 @pytest.mark.skipif(find_java() is None, reason="METEOR needs Java")
-def test_meteor_is_the_final_line_of_the_dialogue_in_any_locale_and_folder(tmp_path, monkeypatch):
-    meteor = meteor_package.Meteor()  # starts its process at once: the two load side by side
+def test_meteor_is_the_last_line_over_two_files_in_any_locale_and_folder_and_set(tmp_path, monkeypatch):
+    package = Path(meteor_package.__file__).parent
+    for name, captions in (("references", PLAIN_REFERENCES), ("candidates", PLAIN_CANDIDATES)):
+        lines = (caption.replace("\n", "").replace("\r", "") + "\n" for caption in captions)
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8", newline="")
+    files = [find_java(), "-Xmx2G", "-jar", package / meteor_package.METEOR_JAR, "candidates", "references"]
+    files += ["-l", "en", "-norm", "-q", "-a", package / "data" / "paraphrase-en.gz"]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    run = subprocess.Popen(
+        files, cwd=tmp_path, env=environment, stdout=subprocess.PIPE
+    )  # the two load at once
+
     copy = tmp_path / "mes données"
-    shutil.copytree(Path(meteor_package.__file__).parent, copy)
+    shutil.copytree(package, copy)
     monkeypatch.setattr(meteor_package, "__file__", str(copy / "meteor.py"))
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE")
+    assert score_captions(["Ana in Oslo"], ["Ana in Oslo"], meteor=True)["meteor"] == 1
     measured = score_captions(REFERENCES, CANDIDATES, meteor=True)["meteor"]
-
-    expected, each = meteor.compute_score(
-        {i: [text.replace("\n", "").replace("\r", "")] for i, text in enumerate(PLAIN_REFERENCES)},
-        {i: [text.replace("\n", "").replace("\r", "")] for i, text in enumerate(PLAIN_CANDIDATES)},
-    )
-    assert measured == expected
-    assert measured != pytest.approx(sum(each) / len(each), abs=0.01)
+    assert measured == float(run.communicate()[0])
 
 
 def test_bleu_of_one_caption_by_hand():
@@ -189,17 +197,35 @@ def test_a_java_that_is_no_program_is_told(tmp_path, monkeypatch):
 
 
 COUNTS_LINES = """
+echo started >> "$0.log"
 lines=0
-while IFS= read -r line; do lines=$((lines + 1)); done < references
-echo $lines
+while IFS= read -r line; do
+  case "$line" in
+    SCORE*) lines=$((lines + 1)); echo 1 2 ;;
+    EVAL*) i=0; while [ $i -lt $lines ]; do echo 0.5; i=$((i + 1)); done; echo $lines; lines=0 ;;
+  esac
+done
 """
 
 
-def test_meteor_gets_one_line_a_caption_and_leaves_nothing(tmp_path, monkeypatch):
+def test_meteor_is_started_once_and_gets_one_line_a_caption_and_leaves_nothing(tmp_path, monkeypatch):
     fake_java(tmp_path, monkeypatch, COUNTS_LINES)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert score_captions(REFERENCES, CANDIDATES, meteor=True)["meteor"] == len(REFERENCES)
-    assert [path.name for path in tmp_path.iterdir()] == ["java"]
+    assert score_captions(REFERENCES[:2], CANDIDATES[:2], meteor=True)["meteor"] == 2
+    assert (tmp_path / "java.log").read_text() == "started\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["java", "java.log"]
+
+
+def test_meteor_that_was_killed_is_started_again(tmp_path, monkeypatch):
+    fake_java(tmp_path, monkeypatch, COUNTS_LINES)
+    assert score_captions(["a"], ["a"], meteor=True)["meteor"] == 1
+    scorer = meteor._scorer(find_java(), Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR))
+    scorer.process.kill()
+    scorer.process.wait()
+    with pytest.raises(UserError, match="ended with code -9 and no score"):
+        score_captions(["a"], ["a"], meteor=True)
+    assert score_captions(["a"], ["a"], meteor=True)["meteor"] == 1
 
 
 def test_lists_of_different_lengths_are_refused():
