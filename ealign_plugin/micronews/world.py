@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ealign_plugin.micronews import closed
-from ealign_plugin.micronews.names import Pools, pools, tenth, unused
+from ealign_plugin.micronews.names import MEN, WOMEN, Pools, pools, tenth, unused
 from ealign_plugin.micronews.scenery import COLOURS, PATTERNS, SHAPES, flags_in_words
 from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene
 from ealign_plugin.micronews.strangers import EXTRAS, HAIR, ROLES, Appearance, describe
@@ -83,6 +83,7 @@ def make_samples(
 ) -> Iterator[tuple[NewsSample, Scene]]:
     """The samples of one new article, one for each of its scenes."""
     article = world.article(rng)
+    extra = {"new_names": new_names(world, article, article_id)} if world.new else {}
     for index, (scene, position) in enumerate(zip(article.scenes, article.positions, strict=True)):
         sample = NewsSample(
             key=f"{article_id}_{index}",
@@ -93,8 +94,30 @@ def make_samples(
             image_position=position,
             article_id=article_id,
             source="micronews",
+            extra=extra,
         )
         yield sample, scene
+
+
+def new_names(world: World, article: Article, article_id: str) -> dict[str, str]:
+    """Other names for the people of an article, in as many pieces and as unknown to the training.
+
+    The control ``renamed`` takes them. A first or last name that two people share has one new name.
+    """
+    assert world.new
+    rng = random.Random(f"new names/{article_id}")
+    text = " ".join((article.headline, *article.paragraphs))
+    last = [name for name in world.new.last if name not in text]
+    firsts = [[name for name in pool if name not in text] for pool in (WOMEN, MEN)]
+    fresh: dict[str, str] = {}
+    found = {}
+    for person in (person for scene in article.scenes for person in scene.people):
+        first, family = person.name.split()
+        for word, pool in ((first, firsts[first in MEN]), (family, last)):
+            if word not in fresh:
+                fresh[word] = pool.pop(rng.randrange(len(pool)))
+        found[person.name] = f"{fresh[first]} {fresh[family]}"
+    return found
 
 
 class _Draw:

@@ -18,6 +18,7 @@ from ealign_plugin.micronews.scenes import Person
 from ealign_plugin.micronews.strangers import EXTRAS, HAIR
 from ealign_plugin.micronews.world import KNOWN_FACES, TRAIN, make_samples, world_of
 from ealign_plugin.micronews.writing import Article
+from ealign_plugin.news import NewsSample
 
 seeds = st.integers(0, 10**9)
 many = settings(max_examples=100, deadline=None, derandomize=True)
@@ -34,6 +35,10 @@ def strangers(written: Article) -> list[Person]:
 
 def text(written: Article) -> str:
     return " ".join(written.paragraphs)
+
+
+def text_of(sample: NewsSample) -> str:
+    return " ".join((sample.headline, *sample.paragraphs))
 
 
 def fits(description: str, person: Person) -> bool:
@@ -127,6 +132,25 @@ def test_half_of_the_strangers_of_a_test_have_last_names_that_training_never_hol
     new = [name for name in asked if tenth(name.split()[-1]) not in TRAIN]
     assert 0.4 < len(new) / len(asked) < 0.6
     assert not {name.split()[-1] for name in new} & held
+
+
+@pytest.mark.parametrize("split", ["val", "test", "test_known"])
+def test_everybody_can_be_renamed_to_a_stranger_of_the_same_kind(split):
+    held = {name.split()[-1] for name in world_of("train").names.last}
+    for seed in range(30):
+        samples = list(make_samples(world_of(split), random.Random(seed), "a1", split))
+        people = {person.name for _, scene in samples for person in scene.people}
+        for sample, _ in samples:
+            new = sample.extra["new_names"]
+            assert new == samples[0][0].extra["new_names"] and set(new) == people
+            assert not any(word in text_of(sample) for other in new.values() for word in other.split())
+            assert len(set(new.values())) == len(new) and not {o.split()[-1] for o in new.values()} & held
+            assert all((name.split()[0] in MEN) == (other.split()[0] in MEN) for name, other in new.items())
+
+
+def test_the_names_of_the_training_are_not_replaced():
+    (sample, _), *_ = make_samples(world_of("train"), random.Random(1), "a1", "train")
+    assert not sample.extra
 
 
 def test_known_people_are_all_in_test_known():
