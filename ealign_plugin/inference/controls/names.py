@@ -17,8 +17,13 @@ CONTROLS: Mapping[str, str] = {
     "replaced by those whom it names",
     "oracle_other_scene": "the sentences that the reference would select, and those of another photo of the "
     "article, or as many random ones",
+    "oracle_2_other_scenes": "likewise with two other photos",
+    "oracle_3_other_scenes": "likewise with three",
 }
 """Name → what it does, in the order in which they are listed."""
+
+OTHER_SCENES = {"oracle_other_scene": 1, "oracle_2_other_scenes": 2, "oracle_3_other_scenes": 3}
+"""Their number of other photos."""
 
 OF_ANOTHER_PHOTO = ("other_photo_pass1", "other_photo_pass2", "other_photo")
 """They need another article's photo: ``other_image`` of the data set."""

@@ -19,9 +19,9 @@ from torch import Tensor
 from ealign_plugin.entities import NamedEntityRecognizer
 from ealign_plugin.errors import UserError
 from ealign_plugin.inference.controls.articles import SplitArticles
-from ealign_plugin.inference.controls.names import OF_ANOTHER_PHOTO
+from ealign_plugin.inference.controls.names import OF_ANOTHER_PHOTO, OTHER_SCENES
 from ealign_plugin.inference.controls.renaming import Renaming
-from ealign_plugin.inference.controls.sentences import ORDERS, as_much_as, with_another_scene
+from ealign_plugin.inference.controls.sentences import ORDERS, as_much_as, with_other_scenes
 from ealign_plugin.inference.controls.twins import with_twins
 from ealign_plugin.inference.journal import Record
 from ealign_plugin.inference.passes import write_contexts, write_first_pass, write_strategy
@@ -193,12 +193,12 @@ def _twin_table(asked: _Batch, name: str) -> list[Record]:
     ]
 
 
-def _oracle_other_scene(asked: _Batch, name: str) -> list[Record]:
+def _oracle_other_scenes(asked: _Batch, name: str) -> list[Record]:
     worded, budget = asked.passes.wording.sample, asked.passes.budget()
-    contexts = [
-        with_another_scene(worded(sample), map(worded, asked.controls.articles.others(sample)), budget)
-        for sample in asked.samples
-    ]
+    contexts = []
+    for sample in asked.samples:
+        others = map(worded, asked.controls.articles.others(sample))
+        contexts.append(with_other_scenes(worded(sample), others, budget, OTHER_SCENES[name]))
     parts = asked.empty()
     write_contexts(asked.passes, asked.features, asked.samples, "oracle_sentences", contexts, parts)
     return parts
@@ -212,6 +212,6 @@ _WRITE: Mapping[str, Callable[[_Batch, str], list[Record]]] = {
     "other_photo": _other_photo,
     "blank_photo": _blank_photo,
     "twin_table": _twin_table,
-    "oracle_other_scene": _oracle_other_scene,
+    **dict.fromkeys(OTHER_SCENES, _oracle_other_scenes),
 }
 """Control → what captions a batch under it."""

@@ -65,27 +65,30 @@ def as_much_as(text: str, sample: NewsSample, wanted: Iterable[int], budget: Bud
     return compose(sample, fitting or wanted, replace(budget, number=length, usual_least=None), once=True)
 
 
-def with_another_scene(sample: NewsSample, others: Iterable[NewsSample], budget: Budget) -> Context:
-    """The sentences that the reference would select, and those that another photo's reference would.
+def with_other_scenes(
+    sample: NewsSample, others: Iterable[NewsSample], budget: Budget, count: int
+) -> Context:
+    """The sentences that the reference would select, and those that other photos' references would.
 
     Args:
         sample: As `Wording.sample` gives it.
-        others: The other photos of the article, likewise. The first whose reference selects further sentences
-            is taken; where there is none, as many random ones.
-        budget: Of the context. The sentences of both take turns where it is too small for all.
+        others: The other photos of the article, likewise. The first whose references select further sentences
+            are taken; for each that is missing, as many random ones as the reference selects.
+        budget: Of the context. The sentences of all take turns where it is too small for all.
+        count: Number of other photos.
     """
     right = oracle(sample, entities=False).sentences
-    wrong: list[int] = []
+    taken, scenes = {fold(sample.sentences[index].text) for index in right}, [list(right)]
     for other in others:
         texts = {fold(other.sentences[index].text) for index in oracle(other, entities=False).sentences}
-        texts -= {fold(sample.sentences[index].text) for index in right}
-        wrong = [i for i, sentence in enumerate(sample.sentences) if fold(sentence.text) in texts]
-        if wrong:
-            break
-    if not wrong:
-        rest = [index for index in range(len(sample.sentences)) if index not in right]
-        wrong = _shuffled(rest, sample)[: len(right)]
-    turns = chain.from_iterable(zip_longest(right, wrong)) if right else ()
+        further = texts - taken
+        if further and len(scenes) <= count:
+            scenes.append([i for i, one in enumerate(sample.sentences) if fold(one.text) in further])
+            taken |= further
+    rest = [index for index, one in enumerate(sample.sentences) if fold(one.text) not in taken]
+    missing = (count + 1 - len(scenes)) * len(right)
+    scenes.append(_shuffled(rest, sample)[:missing])
+    turns = chain.from_iterable(zip_longest(*scenes)) if right else ()
     return compose(sample, [index for index in turns if index is not None], budget, once=True)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ealign_plugin.alignment.contexts import Budget
 from ealign_plugin.inference.controls.articles import SplitArticles
-from ealign_plugin.inference.controls.sentences import ORDERS, as_much_as, with_another_scene
+from ealign_plugin.inference.controls.sentences import ORDERS, as_much_as, with_other_scenes
 from ealign_plugin.news import Entity, NewsSample
 from tests.factories import news_sample
 from tests.inference.factories import Split
@@ -99,7 +99,7 @@ def test_a_sentence_that_stands_twice_is_read_once():
 
 def test_the_sentences_of_another_photo_join_the_oracles_in_article_order():
     one, other = news_sample(0, 0), news_sample(0, 1)
-    context = with_another_scene(other, [one], Budget(500))
+    context = with_other_scenes(other, [one], Budget(500), 1)
     assert context.text == "Ruiz spoke in Oslo. Weber came to Cairo."
 
 
@@ -109,14 +109,27 @@ def test_both_scenes_take_turns_where_the_budget_is_small():
         replace(article(*texts, key=name, caption=name), caption_entities=(Entity(name, "PERSON", 0),))
         for name in ("ANA", "LEO")
     )
-    assert with_another_scene(ana, [leo], Budget(4)).text == "ANA sat. LEO sat."
-    assert with_another_scene(ana, [leo], Budget(6)).text == "ANA sat. ANA ran. LEO sat."
+    assert with_other_scenes(ana, [leo], Budget(4), 1).text == "ANA sat. LEO sat."
+    assert with_other_scenes(ana, [leo], Budget(6), 1).text == "ANA sat. ANA ran. LEO sat."
+
+
+def test_three_scenes_take_turns_and_random_sentences_stand_for_those_that_are_missing():
+    texts = ("ANA sat.", "LEO sat.", "EVA sat.", "It rained.", "It snowed.", "ANA ran.")
+    ana, leo, eva = (
+        replace(article(*texts, key=name, caption=name), caption_entities=(Entity(name, "PERSON", 0),))
+        for name in ("ANA", "LEO", "EVA")
+    )
+    two = with_other_scenes(ana, [leo, leo, eva], Budget(500), 2)  # a photo of the same people is no other
+    assert two.text == "ANA sat. LEO sat. EVA sat. ANA ran."
+    assert with_other_scenes(ana, [leo, eva], Budget(6), 2).text == "ANA sat. LEO sat. EVA sat."
+    three = with_other_scenes(ana, [leo, eva], Budget(500), 3)
+    assert three.text == "ANA sat. LEO sat. EVA sat. It rained. It snowed. ANA ran."
 
 
 def test_an_article_of_one_scene_gives_as_many_random_sentences():
     alone = news_sample(0, 0)
     for others in ([], [alone]):  # the other photo may show the same people
-        context = with_another_scene(alone, others, Budget(500))
+        context = with_other_scenes(alone, others, Budget(500), 1)
         assert len(context.sentences) == 2 and 0 in context.sentences
 
 
