@@ -47,6 +47,8 @@ HEADLINES = (
     "A busy week for {place}",
 )
 
+NEAR = 0.3  # of the photos stand within a paragraph of the one that begins their story
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difficulty:
@@ -101,13 +103,17 @@ def written(scenes: Sequence[Scene], difficulty: Difficulty, rng: random.Random)
         filler -= length
     rng.shuffle(blocks)
     about = [scene for scene, _ in blocks]
-    # Editors put a photo beside its story half of the time, and where there is room otherwise.
-    positions = tuple(
-        about.index(index) if rng.random() < 0.5 else rng.randrange(len(blocks) + 1)
-        for index in range(len(scenes))
-    )
+    positions = tuple(_position(about.index(index), len(blocks), rng) for index in range(len(scenes)))
     headline = rng.choice(scenes).fill(rng.choice(HEADLINES))
     return Article(headline, tuple(" ".join(block) for _, block in blocks), tuple(scenes), positions)
+
+
+def _position(story: int, paragraphs: int, rng: random.Random) -> int:
+    """Where the layout puts a photo: near its story often enough to help, too seldom to tell whom it shows."""
+    place = rng.random()
+    if place < NEAR:
+        return min(paragraphs, max(0, story - 1 + int(4 * place / NEAR)))
+    return 0 if place < 0.5 else rng.randrange(paragraphs + 1)
 
 
 def _sentences_about(scene: Scene, difficulty: Difficulty, rng: random.Random) -> list[str]:
