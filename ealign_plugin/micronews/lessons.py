@@ -4,16 +4,13 @@ A lesson is a photo, a prompt and an answer. Photos and texts come from worlds o
 other names, other known faces) and none of the alignment tasks is among them::
 
     see       photo               "Describe this news photo:"           the red-haired judge; harbour; …
-    match     photo, a phrase     "Does this describe the photo?"       yes, or no
     find      a list of people    "Who are they?"                       the judge Laura Hartwell and the …
-    ask       photo, article      "Which town of it does it show?"      Lynmouth; or none
     name      photo, article      "Who is in this news photo?"          the red-haired judge Laura Hartwell
     caption   photo, article      the caption prompt of the templates   Laura Hartwell of Denshaw Bank …
 
-Difficulty grows: with all scenes and names at once, nobody's own name was ever found (half right, whatever
-the time); with one scene and few names first, both growing, names are found in minutes. Whether a photo
-and a phrase belong together is never found when it is asked from the first; who has learnt to point at what
-an article tells of the photo, or at nothing, knows it.
+Difficulty grows, and only when what came before is mastered: with all scenes and names at once, or with more
+of them before two people in a list are told apart, nobody's own name was ever found (half right, whatever
+the time).
 """
 
 from __future__ import annotations
@@ -32,13 +29,9 @@ from ealign_plugin.micronews.world import OTHER_FACES, PRETRAINING, World
 from ealign_plugin.micronews.writing import CAPTIONS, Article, Difficulty, written
 
 SEE = "Describe this news photo:"
-MATCH = "Does this describe the photo? {phrase} Answer:"
 FIND = "Article: {context} Who are they?"
 NAME = "Article: {context} Who is in this news photo?"
-ASK = "Article: {context} Which {slot} of it does the photo show?"
-NONE = "none"
-SLOTS = {"people": "people", "place": "town", "org": "team", "event": "event"}
-"""Field of a scene → how it is asked for."""
+
 
 BRIEF = "On {date}, {people} came to {place} for {event} with {org}."
 """An article that holds nothing but what a caption needs has one such sentence for each scene."""
@@ -48,7 +41,7 @@ class Lesson(NamedTuple):
     """Something to learn.
 
     Args:
-        kind: ``see``, ``match``, ``find``, ``ask``, ``name`` or ``caption``.
+        kind: ``see``, ``find``, ``name`` or ``caption``.
         photo: Index of the photo.
         prompt: What is asked.
         target: The answer.
@@ -62,12 +55,13 @@ class Lesson(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What is taught until some part of the time is over; what grows, grows from a first value to a second.
+    """What is taught until it is mastered.
 
     Args:
-        until: Part of all steps, at most 1.
         shares: Kind of lesson → its share.
-        pairs: People of a list, most; the least is half of it, at least 2.
+        at_most: Part of all steps after which the next stage begins all the same.
+        mastered: Kind of lesson and its loss, from which on the next stage begins.
+        pairs: People of a list, least and most.
         names: Share of the pools of names.
         described: Share of the lists that tell more of a person than the role.
         scenes: Scenes in an article, least and most.
@@ -76,10 +70,11 @@ class Stage:
         after: Share of the people who are described behind their name.
     """
 
-    until: float
     shares: dict[str, float]
-    pairs: tuple[float, float] = (3, 6)
-    names: tuple[float, float] = (1, 1)
+    at_most: float = 1.0
+    mastered: tuple[str, float] = ("", 0.0)
+    pairs: tuple[int, int] = (3, 6)
+    names: float = 1.0
     described: float = 1.0
     scenes: tuple[int, int] = (1, 1)
     fillers: int = 0
@@ -88,38 +83,41 @@ class Stage:
 
 
 STAGES = (
-    Stage(until=0.06, shares={"see": 1.0}),
-    Stage(until=0.15, shares={"see": 0.2, "find": 0.8}, pairs=(2, 3), names=(0.08, 0.3), described=0.0),
     Stage(
-        until=0.28,
-        shares={"see": 0.25, "find": 0.6, "ask": 0.15},
-        pairs=(3, 6),
-        names=(0.3, 1),
-        described=0.5,
+        shares={"find": 1.0}, at_most=0.2, mastered=("find", 0.12), pairs=(2, 2), names=0.08, described=0.0
     ),
-    Stage(until=0.42, shares={"see": 0.15, "find": 0.2, "ask": 0.2, "name": 0.25, "caption": 0.2}),
+    Stage(shares={"find": 1.0}, at_most=0.08, mastered=("find", 0.14), pairs=(2, 3), names=0.3, described=0.0),
+    Stage(shares={"find": 1.0}, at_most=0.08, mastered=("find", 0.17), pairs=(2, 4), described=0.0),
     Stage(
-        until=0.57,
-        shares={"see": 0.1, "match": 0.1, "find": 0.1, "ask": 0.25, "name": 0.2, "caption": 0.25},
+        shares={"see": 0.5, "find": 0.5}, at_most=0.1, mastered=("find", 0.2), pairs=(3, 6), described=0.5
+    ),
+    Stage(
+        shares={"see": 0.3, "find": 0.1, "name": 0.25, "caption": 0.35},
+        at_most=0.08,
+        mastered=("caption", 0.1),
+    ),
+    Stage(
+        shares={"see": 0.2, "find": 0.1, "name": 0.3, "caption": 0.4},
+        at_most=0.12,
+        mastered=("caption", 0.15),
         scenes=(1, 2),
     ),
     Stage(
-        until=0.77,
-        shares={"see": 0.1, "match": 0.15, "find": 0.05, "ask": 0.2, "name": 0.15, "caption": 0.35},
+        shares={"see": 0.15, "find": 0.05, "name": 0.25, "caption": 0.55},
+        at_most=0.12,
+        mastered=("caption", 0.2),
         scenes=(1, 3),
         brief=0.7,
         after=0.1,
     ),
     Stage(
-        until=1.0,
-        shares={"see": 0.1, "match": 0.2, "find": 0.05, "ask": 0.15, "name": 0.1, "caption": 0.4},
+        shares={"see": 0.15, "find": 0.05, "name": 0.15, "caption": 0.65},
         scenes=(1, 3),
         fillers=4,
         brief=0.15,
         after=0.1,
     ),
 )
-ABSENT = 0.4  # of what is asked: the article does not tell of the photo
 
 
 T = TypeVar("T", Place, Organisation, Event)
@@ -172,32 +170,6 @@ def description(scene: Scene) -> str:
     return f"{people}; {scene.place.look} town; {colour} {SHAPES[shape]}; {event}"
 
 
-def visible(scene: Scene) -> set[str]:
-    """All that an article may tell of who and what is in a photo, without names."""
-    (shape, colour), flags = scene.org.look, scene.event.look
-    phrases = {f"the {scene.place.look} town", f"the one with the {colour} {SHAPES[shape]}"}
-    if not isinstance(flags, int):
-        phrases.add(f"the one with {flags_in_words(*flags)}")
-    for look in (person.look[0] for person in scene.people if not isinstance(person.look, int)):
-        for told in ((), ("hair",), ("extra",), ("hair", "extra")):
-            phrases.add(f"the {describe(look, told)}")
-    return phrases
-
-
-def facts(scene: Scene, rng: random.Random, after: float = 0.0) -> dict[str, str]:
-    """What an article tells of who and what is in a photo: without names → with names."""
-    things: list[Place | Organisation | Event] = [scene.place, scene.org, scene.event]
-    told = {_unnamed(thing): thing.described.rstrip(",") for thing in things if thing.described != thing.name}
-    for person in scene.people:
-        if person.description:
-            told[f"the {person.description}"] = introduced(person, rng, after).rstrip(",")
-    return told
-
-
-def _unnamed(thing: Place | Organisation | Event) -> str:
-    return thing.described.replace(f" of {thing.name}", "").replace(f"{thing.name}, ", "").rstrip(",")
-
-
 def _seen(person: Person) -> str:
     if isinstance(person.look, int):
         return person.name
@@ -228,21 +200,6 @@ class Lessons:
         for scenes in articles:
             self.offsets.append(self.offsets[-1] + len(scenes))
 
-    def stage(self, done: float) -> Stage:
-        """What is taught where this part of the training is done: one value of all that grows."""
-        begun = 0.0
-        for stage in STAGES:
-            if done < stage.until:
-                break
-            begun = stage.until
-        part = min(1.0, (done - begun) / (stage.until - begun)) if stage.until > begun else 1.0
-
-        def grown(values: tuple[float, float]) -> tuple[float, float]:
-            now = values[0] + part * (values[1] - values[0])
-            return now, now
-
-        return replace(stage, pairs=grown(stage.pairs), names=grown(stage.names))
-
     def batch(self, stage: Stage, size: int, rng: random.Random) -> list[Lesson]:
         """So many lessons; two are about each photo, and all that need none share one."""
         lessons: list[Lesson] = []
@@ -261,7 +218,7 @@ class Lessons:
         """
         number = rng.randrange(len(self.articles))
         which = rng.randrange(len(self.articles[number]))
-        difficulty = Difficulty(names=stage.names[0], fillers=(0, stage.fillers), after=stage.after)
+        difficulty = Difficulty(names=stage.names, fillers=(0, stage.fillers), after=stage.after)
         world = replace(self.world, difficulty=difficulty)
         drawn = []
         for kind in rng.choices(list(stage.shares), list(stage.shares.values()), k=2):
@@ -269,19 +226,15 @@ class Lessons:
                 drawn.append(self.find(stage, blank, world, rng))
                 continue
             others = [index for index in range(len(self.articles[number])) if index != which]
-            absent = kind == "ask" and bool(others) and rng.random() < ABSENT
-            count = min(rng.randint(*stage.scenes), len(others) + (not absent))
-            chosen = [which, *rng.sample(others, count - (not absent))]
+            count = min(rng.randint(*stage.scenes), 1 + len(others))
+            chosen = [which, *rng.sample(others, count - 1)]
             scenes = renamed([self.articles[number][index] for index in chosen], world, rng)
-            scene, told = scenes[0], scenes[absent:]
             photo = self.offsets[number] + which
             if kind == "see":
-                drawn.append(Lesson(kind, photo, Prompt(SEE, SEE), description(scene)))
-            elif kind == "match":
-                drawn.append(self.match(number, which, world, rng))
+                drawn.append(Lesson(kind, photo, Prompt(SEE, SEE), description(scenes[0])))
             else:
-                context = self._context(told, difficulty, rng, brief=rng.random() < stage.brief)
-                drawn.append(self._read(kind, photo, scene, context, absent, rng))
+                context = self._context(scenes, difficulty, rng, brief=rng.random() < stage.brief)
+                drawn.append(self._read(kind, photo, scenes[0], context))
         return drawn
 
     def _context(
@@ -290,45 +243,24 @@ class Lessons:
         """What is read: one sentence a scene, or a whole article."""
         if not brief:
             return " ".join(written(scenes, difficulty, rng).paragraphs)
-        told = [scene.fill(BRIEF, tuple(SLOTS), rng, difficulty.after) for scene in scenes]
+        everything = ("people", "place", "org", "event")
+        told = [scene.fill(BRIEF, everything, rng, difficulty.after) for scene in scenes]
         rng.shuffle(told)
         return " ".join(told)
 
-    def _read(
-        self, kind: str, photo: int, scene: Scene, context: str, absent: bool, rng: random.Random
-    ) -> Lesson:
+    def _read(self, kind: str, photo: int, scene: Scene, context: str) -> Lesson:
         """The lesson of this kind about a photo and an article."""
         if kind == "caption":
             return Lesson(kind, photo, self.wording.caption(context), scene.fill(CAPTIONS[0]))
-        if kind == "ask":
-            slot = rng.choice(("people", *SLOTS))  # people twice: there is most to see of them
-            question = ASK.replace("{slot}", SLOTS[slot])
-            answer = NONE if absent else scene.fill(f". {{{slot}}}").removeprefix(". ")
-            return Lesson(kind, photo, self.wording.fill(question, "{context}", context), answer)
         people = " and ".join(
             person.name if isinstance(person.look, int) else f"{_seen(person)} {person.name}"
             for person in scene.people
         )
         return Lesson(kind, photo, self.wording.fill(NAME, "{context}", context), people)
 
-    def match(self, number: int, which: int, world: World, rng: random.Random) -> Lesson:
-        """One or two things that the photo shows, or that another one shows and this one does not."""
-        scene = self.articles[number][which]
-        shown, answer = visible(scene), rng.choice(("yes", "no"))
-        told: list[str] = []
-        while not told:
-            others = rng.choice((self.articles[number], rng.choice(self.articles)))
-            (other,) = renamed([scene if answer == "yes" else rng.choice(others)], world, rng)
-            true = facts(other, rng, world.difficulty.after)
-            told = [named for look, named in true.items() if (look in shown) == (answer == "yes")]
-        told = rng.sample(told, min(len(told), rng.choice((1, 1, 2))))
-        prompt = self.wording.fill(MATCH, "{phrase}", " and ".join(told))
-        return Lesson("match", self.offsets[number] + which, prompt, answer)
-
     def find(self, stage: Stage, photo: int, world: World, rng: random.Random) -> Lesson:
         """Some people in a list, asked for in another order; the photo is of no use."""
-        most = int(stage.pairs[0] + rng.random())
-        count = rng.randint(max(2, most // 2), most)
+        count = rng.randint(*stage.pairs)
         listed: dict[str, Person] = {}
         while len(listed) < count:
             scenes = renamed(rng.choice(self.articles), world, rng)

@@ -109,7 +109,7 @@ def written(scenes: Sequence[Scene], difficulty: Difficulty, rng: random.Random)
 
 
 def _position(story: int, paragraphs: int, rng: random.Random) -> int:
-    """Where the layout puts a photo: near its story often enough to help, too seldom to tell whom it shows."""
+    """Where a photo stands: near its story often enough to help, too seldom to tell whom it shows."""
     place = rng.random()
     if place < NEAR:
         return min(paragraphs, max(0, story - 1 + int(4 * place / NEAR)))

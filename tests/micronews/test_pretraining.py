@@ -45,6 +45,22 @@ def test_an_interrupted_run_goes_on_as_an_undisturbed_one(script, tmp_path):
     torch.set_num_threads(threads)
 
 
+def test_the_next_stage_begins_when_a_stage_is_mastered_or_has_had_its_time(script, tmp_path):
+    training = script.Training(options(tmp_path))
+    training.options.steps = 10_000
+    kind, enough = script.STAGES[0].mastered
+
+    def ends_at(loss: float) -> int:
+        training.stage, training.begun, training.step, training.recent = 0, 0, 0, {}
+        while training.stage == 0:
+            training.step += 1
+            training._grow({f"loss_{kind}": loss})
+        return training.step
+
+    assert ends_at(enough / 2) == 20  # a mean over some twenty steps
+    assert ends_at(enough * 2) == script.STAGES[0].at_most * 10_000
+
+
 @pytest.mark.process
 def test_the_command_writes_weights_that_a_model_starts_from(root, tmp_path):
     command = [sys.executable, str(root / "projects/pretraining/micro.py"), "--out", str(tmp_path / "out")]
