@@ -1,7 +1,7 @@
 # make help        this list
 # make setup       the environment alone: .venv from requirements.lock, with this package in it
 # make train       train and evaluate the embedded default: about a quarter of an hour on two cores
-# make test        all tests: about a quarter of an hour on two cores
+# make test        all tests: 15 to 25 minutes on two cores
 # make test-fast   the tests of every room that start no processes and train no runs: under three minutes
 # make test-ray    the Ray engine on a local cluster (installs requirements-ray.lock into .venv first)
 # make test-smol   the model type smol with its pretrained weights (installs requirements-smol.lock first)

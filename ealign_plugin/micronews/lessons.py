@@ -4,7 +4,7 @@ A lesson is a photo, a prompt and an answer. Photos and texts come from worlds o
 other names, other known faces) and none of the alignment tasks is among them::
 
     see       photo               "Describe this news photo:"           the red-haired judge; harbour; …
-    find      a list of people    "Who are they?"                       the judge Laura Hartwell and the …
+    find      a list of people    (the list alone)                      the judge Laura Hartwell and the …
     name      photo, article      "Who is in this news photo?"          the red-haired judge Laura Hartwell
     caption   photo, article      the caption prompt of the templates   Laura Hartwell of Denshaw Bank …
 
@@ -29,7 +29,12 @@ from ealign_plugin.micronews.world import OTHER_FACES, PRETRAINING, World
 from ealign_plugin.micronews.writing import CAPTIONS, Article, Difficulty, written
 
 SEE = "Describe this news photo:"
-FIND = "Article: {context} Who are they?"
+FIND = "{context}"
+"""The list alone: with a question behind it, who is who in the list is learnt much later, if at all.
+
+So it is with image tokens before it: the same language model without them, as text alone, tells three to five
+people apart after some 1,300 steps of 48 lists, and with eight constant vectors in their place it does not.
+"""
 NAME = "Article: {context} Who is in this news photo?"
 
 
@@ -84,13 +89,14 @@ class Stage:
 
 STAGES = (
     Stage(
-        shares={"find": 1.0}, at_most=0.2, mastered=("find", 0.12), pairs=(2, 2), names=0.08, described=0.0
+        shares={"find": 1.0}, at_most=0.12, mastered=("find", 0.22), pairs=(2, 2), names=0.08, described=0.0
     ),
-    Stage(shares={"find": 1.0}, at_most=0.08, mastered=("find", 0.14), pairs=(2, 3), names=0.3, described=0.0),
-    Stage(shares={"find": 1.0}, at_most=0.08, mastered=("find", 0.17), pairs=(2, 4), described=0.0),
     Stage(
-        shares={"see": 0.5, "find": 0.5}, at_most=0.1, mastered=("find", 0.2), pairs=(3, 6), described=0.5
+        shares={"find": 1.0}, at_most=0.1, mastered=("find", 0.27), pairs=(2, 3), names=0.15, described=0.0
     ),
+    Stage(shares={"find": 1.0}, at_most=0.1, mastered=("find", 0.2), pairs=(2, 4), names=0.3, described=0.0),
+    Stage(shares={"find": 1.0}, at_most=0.08, mastered=("find", 0.19), pairs=(3, 5), described=0.0),
+    Stage(shares={"see": 0.6, "find": 0.4}, at_most=0.1, mastered=("see", 0.08), pairs=(3, 6), described=0.5),
     Stage(
         shares={"see": 0.3, "find": 0.1, "name": 0.25, "caption": 0.35},
         at_most=0.08,

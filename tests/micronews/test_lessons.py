@@ -17,7 +17,7 @@ def lessons() -> Lessons:
     return Lessons(articles, world, Wording())
 
 
-FIRST, SCENE, ARTICLES = 0, 4, len(STAGES) - 1  # lists of two; one scene; whole articles
+FIRST, SCENE, ARTICLES = 0, 5, len(STAGES) - 1  # lists of two; one scene; whole articles
 
 
 def drawn(lessons: Lessons, stage: int, kind: str, count: int = 60):
@@ -28,7 +28,7 @@ def drawn(lessons: Lessons, stage: int, kind: str, count: int = 60):
 
 def test_every_stage_but_the_last_ends_by_a_lesson_of_its_own():
     assert all(stage.mastered[0] in stage.shares and stage.mastered[1] > 0 for stage in STAGES[:-1])
-    assert sum(stage.at_most for stage in STAGES[:-1]) < 0.8 and not STAGES[-1].mastered[0]
+    assert sum(stage.at_most for stage in STAGES[:-1]) < 0.85 and not STAGES[-1].mastered[0]
 
 
 def test_lists_names_and_articles_grow(lessons):
@@ -36,7 +36,7 @@ def test_lists_names_and_articles_grow(lessons):
         values = [getattr(stage, name) for stage in STAGES]
         assert values == sorted(values) and values[0] < values[-1]
     people = [{lesson.target.count(" and ") + 1 for lesson in drawn(lessons, n, "find")} for n in (0, 1, 3)]
-    assert people == [{2}, {2, 3}, {3, 4, 5, 6}]
+    assert people == [{2}, {2, 3}, {3, 4, 5}]
 
 
 @pytest.mark.parametrize("stage", range(SCENE, len(STAGES)))

@@ -64,7 +64,7 @@ def test_the_next_stage_begins_when_a_stage_is_mastered_or_has_had_its_time(scri
 @pytest.mark.process
 def test_the_command_writes_weights_that_a_model_starts_from(root, tmp_path):
     command = [sys.executable, str(root / "projects/pretraining/micro.py"), "--out", str(tmp_path / "out")]
-    command += ["--steps", "2", "--batch", "4", "--articles", "2"]
+    command += ["--steps", "2", "--batch", "4", "--articles", "2", "--asked", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "sha256 of model.safetensors" in done.stdout
