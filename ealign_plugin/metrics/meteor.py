@@ -7,6 +7,7 @@ captions in one second then.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import subprocess
@@ -75,10 +76,8 @@ class _Scorer:
         """End it; its exit code."""
         atexit.unregister(self.close)
         assert self.process.stdin and self.process.stdout
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         self.process.stdout.close()
         try:
             return self.process.wait(timeout=5)

@@ -24,20 +24,14 @@ from ealign_plugin.alignment.prompts import Prompt, Wording
 from ealign_plugin.micronews.names import pools, unused
 from ealign_plugin.micronews.scenery import SHAPES, flags_in_words
 from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene, introduced
-from ealign_plugin.micronews.strangers import Appearance, describe
+from ealign_plugin.micronews.strangers import describe
 from ealign_plugin.micronews.world import OTHER_FACES, PRETRAINING, World
 from ealign_plugin.micronews.writing import CAPTIONS, Article, Difficulty, written
 
 SEE = "Describe this news photo:"
 FIND = "{context}"
-"""The list alone: with a question behind it, who is who in the list is learnt much later, if at all.
-
-So it is with image tokens before it: the same language model without them, as text alone, tells three to five
-people apart after some 1,300 steps of 48 lists, and with eight constant vectors in their place it does not.
-"""
+"""The list alone: what stands between it and the answer makes it harder to learn who is who."""
 NAME = "Article: {context} Who is in this news photo?"
-
-
 BRIEF = "On {date}, {people} came to {place} for {event} with {org}."
 """An article that holds nothing but what a caption needs has one such sentence for each scene."""
 
@@ -180,11 +174,7 @@ def _seen(person: Person) -> str:
     if isinstance(person.look, int):
         return person.name
     look = person.look[0]
-    return f"the {describe(look, _features(look))}"
-
-
-def _features(look: Appearance) -> tuple[str, ...]:
-    return ("hair", "extra") if look.extra else ("hair",)
+    return f"the {describe(look, ('hair', 'extra') if look.extra else ('hair',))}"
 
 
 def _role(stranger: Person) -> str:

@@ -50,11 +50,11 @@ from ealign_plugin.models.weights.export import export
 SIDE = 64  # of the photos, as the model reads them
 WARM_UP = 100
 SPREAD = (
-    0.02  # of the language model's first weights: from 0.05, as in the YAML, names in a list are not found
+    0.02  # of the language model's first weights: from 0.05, as in the YAML, lists are learnt more slowly
 )
 EVERY = 100  # steps between two lines of the log
 SAVED = 500  # steps between two states
-RECENT = 0.95  # of a kind's loss is that of the steps before
+RECENT = 0.95  # of the loss that a stage ends by is that of the steps before
 STANDS = ("step", "stage", "begun", "recent")  # what a state says of a training beside its tensors
 
 
@@ -128,7 +128,8 @@ class Training:
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         self.options, self.step = options, 0
-        self.stage, self.begun, self.recent = 0, 0, dict[str, float]()
+        self.stage, self.begun = 0, 0
+        self.recent: float | None = None  # loss of the lesson that the stage ends by, a running mean
         self.model: Any = build_model(
             {
                 "arch": "ealign_instructblip",
@@ -173,10 +174,10 @@ class Training:
         stage, length = STAGES[self.stage], self.step - self.begun
         kind, enough = stage.mastered
         if (loss := figures.get(f"loss_{kind}")) is not None:
-            self.recent[kind] = RECENT * self.recent.get(kind, loss) + (1 - RECENT) * loss
-        mastered = length > 1 / (1 - RECENT) and self.recent.get(kind, math.inf) < enough
+            self.recent = loss if self.recent is None else RECENT * self.recent + (1 - RECENT) * loss
+        mastered = self.recent is not None and length > 1 / (1 - RECENT) and self.recent < enough
         if self.stage + 1 < len(STAGES) and (mastered or length >= stage.at_most * self.options.steps):
-            self.stage, self.begun, self.recent = self.stage + 1, self.step, {}
+            self.stage, self.begun, self.recent = self.stage + 1, self.step, None
 
     def save(self) -> None:
         tensors = {f"model/{name}": p.detach().clone() for name, p in self.names.items()}

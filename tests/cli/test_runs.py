@@ -178,7 +178,7 @@ def test_a_run_killed_again_and_again_logs_every_step_as_an_undisturbed_one(
     processes, installed, root, tmp_path
 ):
     """``kill -9`` of all processes at random steps, each time resumed by the same command."""
-    python, rng, kills = installed("editable"), random.Random(processes), 6 // processes
+    python, rng, kills = installed("editable"), random.Random(processes), 10 // processes
     options = [*OFTEN, "run.num_workers=0"] if processes == 2 else OFTEN
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):

@@ -89,9 +89,8 @@ def test_meteor_is_the_last_line_over_two_files_in_any_locale_and_folder_and_set
     files = [find_java(), "-Xmx2G", "-jar", package / meteor_package.METEOR_JAR, "candidates", "references"]
     files += ["-l", "en", "-norm", "-q", "-a", package / "data" / "paraphrase-en.gz"]
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-    run = subprocess.Popen(
-        files, cwd=tmp_path, env=environment, stdout=subprocess.PIPE
-    )  # the two load at once
+    # Started here, so that the two load at once.
+    run = subprocess.Popen(files, cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
 
     copy = tmp_path / "mes données"
     shutil.copytree(package, copy)

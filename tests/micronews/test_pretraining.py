@@ -51,7 +51,7 @@ def test_the_next_stage_begins_when_a_stage_is_mastered_or_has_had_its_time(scri
     kind, enough = script.STAGES[0].mastered
 
     def ends_at(loss: float) -> int:
-        training.stage, training.begun, training.step, training.recent = 0, 0, 0, {}
+        training.stage, training.begun, training.step, training.recent = 0, 0, 0, None
         while training.stage == 0:
             training.step += 1
             training._grow({f"loss_{kind}": loss})

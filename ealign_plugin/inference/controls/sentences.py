@@ -80,9 +80,10 @@ def with_other_scenes(
     right = oracle(sample, entities=False).sentences
     taken, scenes = {fold(sample.sentences[index].text) for index in right}, [list(right)]
     for other in others:
+        if len(scenes) > count:
+            break
         texts = {fold(other.sentences[index].text) for index in oracle(other, entities=False).sentences}
-        further = texts - taken
-        if further and len(scenes) <= count:
+        if further := texts - taken:
             scenes.append([i for i, one in enumerate(sample.sentences) if fold(one.text) in further])
             taken |= further
     rest = [index for index, one in enumerate(sample.sentences) if fold(one.text) not in taken]
