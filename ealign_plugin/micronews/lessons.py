@@ -1,16 +1,18 @@
 """What the ``micro`` model is taught before it meets MicroNews: to see, to find, and to copy new names.
 
-A lesson is a photo, a prompt and an answer. Photos and texts come from worlds of their own (other seeds,
-other names, other known faces) and none of the alignment tasks is among them::
+A lesson is a prompt and an answer, and a photo but where the language model learns alone. Photos and texts
+come from worlds of their own (other seeds, other names, other known faces) and none of the alignment tasks is
+among them::
 
-    see       photo               "Describe this news photo:"           the red-haired judge; harbour; …
     find      a list of people    (the list alone)                      the judge Laura Hartwell and the …
+    see       photo               "Describe this news photo:"           the red-haired judge; harbour; …
+    match     photo, a phrase     "Does this news photo show …?"        yes
     name      photo, article      "Who is in this news photo?"          the red-haired judge Laura Hartwell
     caption   photo, article      the caption prompt of the templates   Laura Hartwell of Denshaw Bank …
 
-Difficulty grows, and only when what came before is mastered: with all scenes and names at once, or with more
-of them before two people in a list are told apart, nobody's own name was ever found (half right, whatever
-the time).
+Difficulty grows: with all scenes and names at once nobody's own name was ever found (half right, whatever the
+time). Lists are read without a photo, because behind image tokens, even constant ones, they were not learnt;
+and what a photo shows or not begins with the towns alone, because all phrases at once stay at chance.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ from ealign_plugin.alignment.prompts import Prompt, Wording
 from ealign_plugin.micronews.names import pools, unused
 from ealign_plugin.micronews.scenery import SHAPES, flags_in_words
 from ealign_plugin.micronews.scenes import Event, Organisation, Person, Place, Scene, introduced
-from ealign_plugin.micronews.strangers import describe
+from ealign_plugin.micronews.strangers import EXTRAS, describe
 from ealign_plugin.micronews.world import OTHER_FACES, PRETRAINING, World
 from ealign_plugin.micronews.writing import CAPTIONS, Article, Difficulty, written
 
 SEE = "Describe this news photo:"
 FIND = "{context}"
 """The list alone: what stands between it and the answer makes it harder to learn who is who."""
+MATCH = "Does this news photo show {context}?"
 NAME = "Article: {context} Who is in this news photo?"
 BRIEF = "On {date}, {people} came to {place} for {event} with {org}."
 """An article that holds nothing but what a caption needs has one such sentence for each scene."""
@@ -40,41 +43,39 @@ class Lesson(NamedTuple):
     """Something to learn.
 
     Args:
-        kind: ``see``, ``find``, ``name`` or ``caption``.
-        photo: Index of the photo.
+        kind: ``find``, ``see``, ``match``, ``name`` or ``caption``.
+        photo: Index of the photo; None: there is none.
         prompt: What is asked.
         target: The answer.
     """
 
     kind: str
-    photo: int
+    photo: int | None
     prompt: Prompt
     target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What is taught until it is mastered.
+    """What is taught for a while.
 
     Args:
+        part: Of all steps.
         shares: Kind of lesson → its share.
-        at_most: Part of all steps after which the next stage begins all the same.
-        mastered: Kind of lesson and its loss, from which on the next stage begins.
         pairs: People of a list, least and most.
-        names: Share of the pools of names.
         described: Share of the lists that tell more of a person than the role.
+        about: What a phrase tells of that is shown or not, in a photo: people, place, org, event.
         scenes: Scenes in an article, least and most.
         fillers: Sentences that are about no photo, at most.
         brief: Share of the articles with one sentence a scene.
         after: Share of the people who are described behind their name.
     """
 
+    part: float
     shares: dict[str, float]
-    at_most: float = 1.0
-    mastered: tuple[str, float] = ("", 0.0)
     pairs: tuple[int, int] = (3, 6)
-    names: float = 1.0
     described: float = 1.0
+    about: tuple[str, ...] = ("people", "people", "place", "org", "event")
     scenes: tuple[int, int] = (1, 1)
     fillers: int = 0
     brief: float = 1.0
@@ -82,42 +83,42 @@ class Stage:
 
 
 STAGES = (
+    Stage(part=0.06, shares={"find": 1}, pairs=(3, 5), described=0.0),
+    Stage(part=0.05, shares={"find": 0.1, "see": 0.9}, described=0.5),
+    Stage(part=0.04, shares={"find": 0.1, "see": 0.3, "match": 0.6}, about=("place",)),
+    Stage(part=0.1, shares={"find": 0.1, "see": 0.3, "match": 0.6}),
+    Stage(part=0.08, shares={"find": 0.1, "see": 0.1, "match": 0.2, "name": 0.2, "caption": 0.4}),
     Stage(
-        shares={"find": 1.0}, at_most=0.12, mastered=("find", 0.22), pairs=(2, 2), names=0.08, described=0.0
-    ),
-    Stage(
-        shares={"find": 1.0}, at_most=0.1, mastered=("find", 0.27), pairs=(2, 3), names=0.15, described=0.0
-    ),
-    Stage(shares={"find": 1.0}, at_most=0.1, mastered=("find", 0.2), pairs=(2, 4), names=0.3, described=0.0),
-    Stage(shares={"find": 1.0}, at_most=0.08, mastered=("find", 0.19), pairs=(3, 5), described=0.0),
-    Stage(shares={"see": 0.6, "find": 0.4}, at_most=0.1, mastered=("see", 0.08), pairs=(3, 6), described=0.5),
-    Stage(
-        shares={"see": 0.3, "find": 0.1, "name": 0.25, "caption": 0.35},
-        at_most=0.08,
-        mastered=("caption", 0.1),
-    ),
-    Stage(
-        shares={"see": 0.2, "find": 0.1, "name": 0.3, "caption": 0.4},
-        at_most=0.12,
-        mastered=("caption", 0.15),
+        part=0.1,
+        shares={"find": 0.05, "see": 0.1, "match": 0.2, "name": 0.2, "caption": 0.45},
         scenes=(1, 2),
     ),
     Stage(
-        shares={"see": 0.15, "find": 0.05, "name": 0.25, "caption": 0.55},
-        at_most=0.12,
-        mastered=("caption", 0.2),
+        part=0.17,
+        shares={"find": 0.05, "see": 0.1, "match": 0.2, "name": 0.2, "caption": 0.45},
         scenes=(1, 3),
         brief=0.7,
         after=0.1,
     ),
     Stage(
-        shares={"see": 0.15, "find": 0.05, "name": 0.15, "caption": 0.65},
-        scenes=(1, 3),
+        part=0.4,
+        shares={"find": 0.05, "see": 0.1, "match": 0.2, "name": 0.15, "caption": 0.5},
+        scenes=(1, 4),
         fillers=4,
         brief=0.15,
         after=0.1,
     ),
 )
+
+
+def stage_at(step: int, steps: int) -> Stage:
+    """The stage that a step belongs to."""
+    ends = 0.0
+    for stage in STAGES:
+        ends += stage.part
+        if step < ends * steps:
+            return stage
+    return STAGES[-1]
 
 
 T = TypeVar("T", Place, Organisation, Event)
@@ -181,6 +182,26 @@ def _role(stranger: Person) -> str:
     return stranger.description.split()[-1]
 
 
+def _phrases(scene: Scene) -> dict[str, list[str]]:
+    """What is told of a scene beside names, by what it tells of: people, place, organisation, event."""
+    (shape, colour), flags = scene.org.look, scene.event.look
+    return {
+        "people": [f"the {person.description}" for person in scene.people if person.description],
+        "place": [] if isinstance(scene.place.look, int) else [f"the {scene.place.look} town"],
+        "org": [f"the {colour} {SHAPES[shape]}"],
+        "event": [] if isinstance(flags, int) else [flags_in_words(*flags)],
+    }
+
+
+def _is_shown(phrase: str, scene: Scene) -> bool:
+    """Whether a phrase of `_phrases` is true of a scene, its own or not."""
+    words = set(phrase.replace(",", "").split()[1:])
+    looks = [person.look[0] for person in scene.people if not isinstance(person.look, int)]
+    return any(phrase in phrases for phrases in _phrases(scene).values()) or any(
+        words <= {f"{look.hair}-haired", EXTRAS.get(look.extra, ""), look.role} for look in looks
+    )
+
+
 class Lessons:
     """Endless lessons about a list of articles whose photos are drawn already.
 
@@ -197,41 +218,48 @@ class Lessons:
             self.offsets.append(self.offsets[-1] + len(scenes))
 
     def batch(self, stage: Stage, size: int, rng: random.Random) -> list[Lesson]:
-        """So many lessons; two are about each photo, and all that need none share one."""
+        """So many lessons; two are about each photo."""
         lessons: list[Lesson] = []
-        blank = rng.randrange(self.offsets[-1])
         while len(lessons) < size:
-            lessons += self.draw(stage, blank, rng)
+            lessons += self.draw(stage, rng)
         return lessons[:size]
 
-    def draw(self, stage: Stage, blank: int, rng: random.Random) -> list[Lesson]:
-        """Two lessons about one photo, each with an article of its own.
-
-        Args:
-            stage: What is taught.
-            blank: Photo of the lessons that need none.
-            rng: Where all draws come from.
-        """
+    def draw(self, stage: Stage, rng: random.Random) -> list[Lesson]:
+        """Two lessons about one photo, each with an article of its own."""
         number = rng.randrange(len(self.articles))
         which = rng.randrange(len(self.articles[number]))
-        difficulty = Difficulty(names=stage.names, fillers=(0, stage.fillers), after=stage.after)
+        difficulty = Difficulty(fillers=(0, stage.fillers), after=stage.after)
         world = replace(self.world, difficulty=difficulty)
+        photo, scene = self.offsets[number] + which, self.articles[number][which]
         drawn = []
         for kind in rng.choices(list(stage.shares), list(stage.shares.values()), k=2):
             if kind == "find":
-                drawn.append(self.find(stage, blank, world, rng))
-                continue
-            others = [index for index in range(len(self.articles[number])) if index != which]
-            count = min(rng.randint(*stage.scenes), 1 + len(others))
-            chosen = [which, *rng.sample(others, count - 1)]
-            scenes = renamed([self.articles[number][index] for index in chosen], world, rng)
-            photo = self.offsets[number] + which
-            if kind == "see":
-                drawn.append(Lesson(kind, photo, Prompt(SEE, SEE), description(scenes[0])))
+                drawn.append(self.find(stage, world, rng))
+            elif kind == "see":
+                drawn.append(Lesson(kind, photo, Prompt(SEE, SEE), description(scene)))
+            elif kind == "match":
+                drawn.append(self.match(stage, photo, scene, self.articles[number], rng))
             else:
+                others = [index for index in range(len(self.articles[number])) if index != which]
+                count = min(rng.randint(*stage.scenes), 1 + len(others))
+                chosen = [which, *rng.sample(others, count - 1)]
+                scenes = renamed([self.articles[number][index] for index in chosen], world, rng)
                 context = self._context(scenes, difficulty, rng, brief=rng.random() < stage.brief)
                 drawn.append(self._read(kind, photo, scenes[0], context))
         return drawn
+
+    def match(
+        self, stage: Stage, photo: int, scene: Scene, article: Sequence[Scene], rng: random.Random
+    ) -> Lesson:
+        """A phrase, and whether the photo shows it; if not, it is of the same article or of any other."""
+        wanted = rng.random() < 0.5
+        while True:
+            other = scene if wanted else rng.choice(rng.choice((article, rng.choice(self.articles))))
+            about = rng.choice(stage.about)
+            found = [text for text in _phrases(other)[about] if _is_shown(text, scene) == wanted]
+            if found:
+                prompt = self.wording.fill(MATCH, "{context}", rng.choice(found))
+                return Lesson("match", photo, prompt, "yes" if wanted else "no")
 
     def _context(
         self, scenes: Sequence[Scene], difficulty: Difficulty, rng: random.Random, brief: bool
@@ -254,8 +282,8 @@ class Lessons:
         )
         return Lesson(kind, photo, self.wording.fill(NAME, "{context}", context), people)
 
-    def find(self, stage: Stage, photo: int, world: World, rng: random.Random) -> Lesson:
-        """Some people in a list, asked for in another order; the photo is of no use."""
+    def find(self, stage: Stage, world: World, rng: random.Random) -> Lesson:
+        """Some people in a list, asked for in another order."""
         count = rng.randint(*stage.pairs)
         listed: dict[str, Person] = {}
         while len(listed) < count:
@@ -271,7 +299,7 @@ class Lessons:
         rng.shuffle(people)
         prompt = self.wording.fill(FIND, "{context}", context)
         found = " and ".join(introduced(person, rng, 0.0) for person in people)
-        return Lesson("find", photo, prompt, found)
+        return Lesson("find", None, prompt, found)
 
 
 def draw_articles(world: World, count: int, rng: random.Random) -> Iterator[Article]:

@@ -193,10 +193,12 @@ class InstructBlip(NewsModel):
         """What the Q-Former reads of each text."""
         head, tail = self.question_frame
         room = self.max_question_len - len(head) - len(tail)
-        rows = self.qformer_tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        distinct = list(dict.fromkeys(texts))  # most of a batch ask the same
+        found = self.qformer_tokenizer(distinct, add_special_tokens=False)["input_ids"]
         if self.reads == "instruction":
-            rows = [ids[max(0, len(ids) - room) :] for ids in rows]
-        return [Tokens([*head, *ids[:room], *tail]) for ids in rows]
+            found = [ids[max(0, len(ids) - room) :] for ids in found]
+        tokens = {text: [*head, *ids[:room], *tail] for text, ids in zip(distinct, found, strict=True)}
+        return [Tokens(tokens[text]) for text in texts]
 
 
 def _lavis_parts(section: Mapping[str, Any]) -> dict[str, Any]:

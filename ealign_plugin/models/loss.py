@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 def loss_of(model: NewsModel, samples: Mapping[str, Any]) -> dict[str, Tensor]:
     """See `NewsModel.forward`."""
     images = image_tokens_of(model, samples)
-    rows = [
-        Tokens(prompt, target)
-        for prompt, target in zip(
-            model.prompts(samples["instruction"]), model.targets(samples["target"]), strict=True
-        )
-    ]
+    rows = samples.get("rows") or rows_of(model, samples)
     # Sums stay float32 under autocast, where the image tokens are of half precision.
     sums = torch.zeros(len(rows), device=images.device)
     counts = torch.zeros_like(sums)
@@ -46,3 +41,9 @@ def loss_of(model: NewsModel, samples: Mapping[str, Any]) -> dict[str, Tensor]:
         own = torch.tensor([t == task for t in tasks], device=images.device)
         output[f"loss_{task}"] = (sums[own].sum() / counts[own].sum()).detach()
     return output
+
+
+def rows_of(model: NewsModel, samples: Mapping[str, Any]) -> list[Tokens]:
+    """What the language model reads and learns of a batch, which needs no weights: see `NewsModel.rows`."""
+    prompts, targets = model.prompts(samples["instruction"]), model.targets(samples["target"])
+    return [Tokens(prompt, target) for prompt, target in zip(prompts, targets, strict=True)]

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from ealign_plugin.alignment.prompts import Templates, Wording
-from ealign_plugin.micronews.lessons import STAGES, Lessons, draw_articles, pretraining_world
+from ealign_plugin.micronews.lessons import STAGES, Lessons, draw_articles, pretraining_world, stage_at
+from ealign_plugin.micronews.strangers import EXTRAS
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def lessons() -> Lessons:
     return Lessons(articles, world, Wording())
 
 
-FIRST, SCENE, ARTICLES = 0, 5, len(STAGES) - 1  # lists of two; one scene; whole articles
+FIRST, SCENE, ARTICLES = 0, 4, len(STAGES) - 1  # lists; one scene; whole articles
 
 
 def drawn(lessons: Lessons, stage: int, kind: str, count: int = 60):
@@ -26,17 +27,46 @@ def drawn(lessons: Lessons, stage: int, kind: str, count: int = 60):
     return [lesson for lesson in batch if lesson.kind == kind][:count]
 
 
-def test_every_stage_but_the_last_ends_by_a_lesson_of_its_own():
-    assert all(stage.mastered[0] in stage.shares and stage.mastered[1] > 0 for stage in STAGES[:-1])
-    assert sum(stage.at_most for stage in STAGES[:-1]) < 0.85 and not STAGES[-1].mastered[0]
+def test_the_stages_fill_the_training_and_follow_each_other():
+    assert sum(stage.part for stage in STAGES) == pytest.approx(1)
+    assert [stage_at(step, 1000) for step in (0, 59, 60, 999)] == [STAGES[0], *STAGES[:2], STAGES[-1]]
+    at = [STAGES.index(stage_at(step, 300)) for step in range(300)]
+    assert at == sorted(at) and set(at) == set(range(len(STAGES)))
 
 
-def test_lists_names_and_articles_grow(lessons):
-    for name in ("pairs", "names", "scenes", "fillers"):
+def test_scenes_and_articles_grow(lessons):
+    for name in ("scenes", "fillers"):
         values = [getattr(stage, name) for stage in STAGES]
         assert values == sorted(values) and values[0] < values[-1]
-    people = [{lesson.target.count(" and ") + 1 for lesson in drawn(lessons, n, "find")} for n in (0, 1, 3)]
-    assert people == [{2}, {2, 3}, {3, 4, 5}]
+    people = {lesson.target.count(" and ") + 1 for lesson in drawn(lessons, FIRST, "find")}
+    assert people == {3, 4, 5}
+
+
+def test_what_is_found_is_read_alone_and_stands_in_the_list(lessons):
+    for lesson in drawn(lessons, FIRST, "find"):
+        assert lesson.photo is None
+        found, listed = (text.split(" and ") for text in (lesson.target, lesson.prompt.instruction))
+        assert sorted(found) == sorted(listed)
+
+
+@pytest.mark.parametrize("stage", [2, 3, ARTICLES])
+def test_half_of_the_phrases_are_true_of_the_photo_and_the_others_of_nothing_in_it(lessons, stage):
+    scenes = [scene for article in lessons.articles for scene in article]
+    asked = drawn(lessons, stage, "match", 300)
+    assert 0.4 < sum(lesson.target == "yes" for lesson in asked) / len(asked) < 0.6
+    kinds = set()
+    for lesson in asked:
+        phrase = lesson.prompt.instruction.removeprefix("Does this news photo show ").removesuffix("?")
+        scene = scenes[lesson.photo]
+        kinds.add(phrase.split()[-1] if phrase.endswith(("town", "flags")) else "other")
+        told = {f"{scene.place.look} town", *(person.description for person in scene.people)}
+        told |= {thing.described.split("the one with ")[-1].strip(",") for thing in (scene.org, scene.event)}
+        looks = [person.look[0] for person in scene.people if person.description]
+        words = [{look.role, f"{look.hair}-haired", EXTRAS.get(look.extra)} for look in looks]
+        shown = any(set(phrase.replace(",", "").split()[1:]) <= has for has in words)
+        shown |= phrase.removeprefix("the ") in {text.removeprefix("the ") for text in told}
+        assert shown == (lesson.target == "yes")
+    assert kinds == ({"town"} if stage == 2 else {"town", "flags", "other"})
 
 
 @pytest.mark.parametrize("stage", range(SCENE, len(STAGES)))
@@ -55,14 +85,13 @@ def test_a_caption_is_asked_for_as_the_training_asks(lessons):
 
 
 def test_nothing_of_the_alignment_tasks_is_taught(lessons):
-    kinds = ("see", "find", "name", "caption")
+    kinds = ("find", "see", "match", "name", "caption")
     batches = [drawn(lessons, stage, kind) for stage in (FIRST, SCENE, ARTICLES) for kind in kinds]
     questions = {lesson.prompt.question for batch in batches for lesson in batch}
     wording = Wording()
     assert wording.sentence("").question not in questions and wording.entity("").question not in questions
 
 
-def test_two_lessons_share_a_photo_and_lists_share_one(lessons):
+def test_two_lessons_share_a_photo(lessons):
     batch = lessons.batch(STAGES[SCENE], 96, random.Random(3))
-    assert len({lesson.photo for lesson in batch}) <= 49
-    assert len({lesson.photo for lesson in batch if lesson.kind == "find"}) == 1
+    assert len({lesson.photo for lesson in batch if lesson.photo is not None}) <= 48

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,27 +81,25 @@ def pack(before: Tensor, images: Tensor, texts: Tensor, rows: Sequence[Tokens]) 
         texts: Embeddings of the prompts and targets of all rows, one after the other [N, D].
         rows: Their tokens.
     """
-    start = len(before) + images.shape[1]
-    lengths = tuple(start + len(row) for row in rows)
-    device = texts.device
-    pieces: list[Tensor] = []
-    places: list[int] = []
-    owner: list[int] = []
-    offset = 0
-    for number, (row, image, text) in enumerate(
-        zip(rows, images, texts.split([len(row) for row in rows]), strict=True)
-    ):
-        pieces += [before, image, text]
-        offset += lengths[number]
-        places += range(offset - len(row.target) - 1, offset - 1)
-        owner += [number] * len(row.target)
+    shared, (count, tokens) = len(before), images.shape[:2]
+    start = shared + tokens
+    lengths = np.array([start + len(row) for row in rows])
+    ends = lengths.cumsum()
+    numbers, owner = np.arange(ends[-1]), np.arange(count).repeat(lengths)
+    positions = numbers - (ends - lengths)[owner]
+    # One gather for the whole pack, there and back: a piece for each row would be a kernel each.
+    parts = torch.cat([before, images.flatten(0, 1), texts])
+    text = shared + count * tokens + numbers - start * (owner + 1)
+    order = np.select([positions < shared, positions < start], [positions, owner * tokens + positions], text)
+    learnt = (ends - [len(row.target) + 1 for row in rows])[owner] <= numbers
+    places = np.flatnonzero(learnt & (positions < lengths[owner] - 1))
     labels = [token for row in rows for token in row.target]
-    return Pack(
-        torch.cat(pieces)[None],
-        torch.cat([torch.arange(length, device=device) for length in lengths])[None],
-        lengths,
-        *(torch.tensor(part, dtype=torch.long, device=device) for part in (places, labels, owner)),
+    index, where, wanted, row_of, predicted = (
+        torch.as_tensor(part, dtype=torch.long).to(texts.device)
+        for part in (order, positions, places, owner[places], labels)
     )
+    embeds = parts.index_select(0, index)[None]
+    return Pack(embeds, where[None], tuple(lengths.tolist()), wanted, predicted, row_of)
 
 
 def decode(decoder: Callable[..., Any], packed: Pack) -> Tensor:
