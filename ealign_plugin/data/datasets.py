@@ -172,6 +172,6 @@ class NewsDatasets:
                     wording=self.mixer.wording,
                     tasks=self.mixer.trained_tasks(),
                     limit=self.section["limit"].get(split),
-                    other_image=split == "test" and self.section["other_image"],
+                    other_image=self.section["other_image"],
                 )
         return datasets

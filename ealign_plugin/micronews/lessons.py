@@ -83,10 +83,10 @@ class Stage:
 
 
 STAGES = (
-    Stage(part=0.06, shares={"find": 1}, pairs=(3, 5), described=0.0),
-    Stage(part=0.05, shares={"find": 0.1, "see": 0.9}, described=0.5),
-    Stage(part=0.04, shares={"find": 0.1, "see": 0.3, "match": 0.6}, about=("place",)),
-    Stage(part=0.1, shares={"find": 0.1, "see": 0.3, "match": 0.6}),
+    Stage(part=0.16, shares={"find": 1}, pairs=(3, 5), described=0.0),
+    Stage(part=0.07, shares={"find": 0.1, "see": 0.9}, described=0.5),
+    Stage(part=0.06, shares={"find": 0.1, "see": 0.3, "match": 0.6}, about=("place",)),
+    Stage(part=0.12, shares={"find": 0.1, "see": 0.3, "match": 0.6}),
     Stage(part=0.08, shares={"find": 0.1, "see": 0.1, "match": 0.2, "name": 0.2, "caption": 0.4}),
     Stage(
         part=0.1,
@@ -94,14 +94,14 @@ STAGES = (
         scenes=(1, 2),
     ),
     Stage(
-        part=0.17,
+        part=0.14,
         shares={"find": 0.05, "see": 0.1, "match": 0.2, "name": 0.2, "caption": 0.45},
         scenes=(1, 3),
         brief=0.7,
         after=0.1,
     ),
     Stage(
-        part=0.4,
+        part=0.27,
         shares={"find": 0.05, "see": 0.1, "match": 0.2, "name": 0.15, "caption": 0.5},
         scenes=(1, 4),
         fillers=4,

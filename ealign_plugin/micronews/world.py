@@ -100,18 +100,20 @@ def make_samples(
 
 
 def new_names(world: World, article: Article, article_id: str) -> dict[str, str]:
-    """Other names for the people of an article, in as many pieces and as unknown to the training.
+    """Other names for the strangers of an article, in as many pieces and as unknown to the training.
 
-    The control ``renamed`` takes them. A first or last name that two people share has one new name.
+    The control ``renamed`` takes them. A first or last name that two people share has one new name. The known
+    keep theirs: the article describes them nowhere, so that under a new name nothing would tell who they are.
     """
     assert world.new
     rng = random.Random(f"new names/{article_id}")
     text = " ".join((article.headline, *article.paragraphs))
     last = [name for name in world.new.last if name not in text]
     firsts = [[name for name in pool if name not in text] for pool in (WOMEN, MEN)]
-    fresh: dict[str, str] = {}
     found = {}
-    for person in (person for scene in article.scenes for person in scene.people):
+    people = [person for scene in article.scenes for person in scene.people]
+    fresh = {word: word for person in people if isinstance(person.look, int) for word in person.name.split()}
+    for person in people:
         first, family = person.name.split()
         for word, pool in ((first, firsts[first in MEN]), (family, last)):
             if word not in fresh:

@@ -43,7 +43,8 @@ class NewsModel(nn.Module):
 
     A batch is a dict: ``image`` float [B, 3, H, W]; lists of B strings ``instruction``, ``target``,
     ``question`` (the part of the instruction that is no article; the instruction where it is missing),
-    ``task`` and ``key``. Examples with the same ``key`` show the same image: it is encoded once.
+    ``task`` and ``key``. Examples with the same ``key`` show the same image: it is encoded once. ``rows`` may
+    hold the tokens of instructions and targets, where another process made them (`loss.rows_of`).
 
     A family calls ``super().__init__`` first and then sets or defines:
 

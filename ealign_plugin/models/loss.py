@@ -44,6 +44,6 @@ def loss_of(model: NewsModel, samples: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def rows_of(model: NewsModel, samples: Mapping[str, Any]) -> list[Tokens]:
-    """What the language model reads and learns of a batch, which needs no weights: see `NewsModel.rows`."""
+    """What the language model reads and learns of a batch: its ``rows``. Any process can make them."""
     prompts, targets = model.prompts(samples["instruction"]), model.targets(samples["target"])
     return [Tokens(prompt, target) for prompt, target in zip(prompts, targets, strict=True)]

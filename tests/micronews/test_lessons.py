@@ -29,7 +29,7 @@ def drawn(lessons: Lessons, stage: int, kind: str, count: int = 60):
 
 def test_the_stages_fill_the_training_and_follow_each_other():
     assert sum(stage.part for stage in STAGES) == pytest.approx(1)
-    assert [stage_at(step, 1000) for step in (0, 59, 60, 999)] == [STAGES[0], *STAGES[:2], STAGES[-1]]
+    assert [stage_at(step, 1000) for step in (0, 159, 160, 999)] == [STAGES[0], *STAGES[:2], STAGES[-1]]
     at = [STAGES.index(stage_at(step, 300)) for step in range(300)]
     assert at == sorted(at) and set(at) == set(range(len(STAGES)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -23,7 +25,16 @@ def script(root):
 
 
 def options(out, **changes) -> Namespace:
-    given = {"steps": 40, "batch": 6, "rate": 1e-3, "articles": 3, "seed": 1, "device": "cpu", "workers": 0}
+    given = {
+        "steps": 40,
+        "until": 40,
+        "batch": 6,
+        "rate": 1e-3,
+        "articles": 3,
+        "seed": 1,
+        "device": "cpu",
+        "workers": 0,
+    }
     return Namespace(out=out, **given | changes)
 
 
@@ -60,11 +71,17 @@ def as_before():
 def test_the_command_writes_weights_that_a_model_starts_from(root, tmp_path):
     command = [sys.executable, str(root / "projects/pretraining/micro.py"), "--out", str(tmp_path / "out")]
     command += ["--steps", "20", "--batch", "4", "--articles", "2", "--asked", "3", "--device", "cpu"]
+    half = subprocess.run([*command, "--until", "15"], capture_output=True, text=True, timeout=600)
+    assert half.returncode == 0, half.stderr
+    first = re.search(r"sha256 of model.safetensors (\w{64})", half.stdout)[1]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "sha256 of model.safetensors" in done.stdout
-    (line,) = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
-    assert {"step", "tokens", "loss_find", "loss_see", "match_1", "caption_3"} <= json.loads(line).keys()
+    second = re.search(r"sha256 of model.safetensors (\w{64})", done.stdout)[1]
+    weights = (tmp_path / "out/weights/model.safetensors").read_bytes()
+    assert second == hashlib.sha256(weights).hexdigest() != first
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [15, 20]
+    assert {"seconds", "tokens", "loss_see", "find_1", "match_1", "caption_3"} <= lines[1].keys()
     from ealign_plugin.models.families import build_model
 
     model = build_model({"arch": "ealign_instructblip", "pretrained": str(tmp_path / "out" / "weights")})

@@ -29,6 +29,10 @@ INDEX = "model.safetensors.index.json"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
+SHIPPED = {"micro": Path(__file__).parents[2] / "configs" / "weights" / "micro"}
+"""Name → folder of weights that the package ships; ``./micro`` names a folder of the user's."""
+
+
 # Folders and hubs
 
 
@@ -36,21 +40,24 @@ def fetch(source: str, *, weights: bool = True, key: str = "model.weights") -> P
     """The folder that ``source`` names.
 
     Args:
-        source: A folder, or ``owner/name`` (also ``owner/name@revision``) on the hub of huggingface_hub.
+        source: A name of `SHIPPED`, a folder, or ``owner/name`` (also ``owner/name@revision``) on the hub of
+            huggingface_hub.
         weights: False downloads config and tokenizers only, so that they can be checked first.
         key: Name of the config key, for the message.
 
     Raises:
         UserError: there is no such folder, or the hub does not give it.
     """
+    if source in SHIPPED:
+        return SHIPPED[source]
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return folder
     if folder.is_file() or not _HUB_NAME.fullmatch(source):
         found = "is a file" if folder.is_file() else "no such folder"
         raise UserError(
-            f"{key}: {source!r}: {found}; expected a folder with config.json and model.safetensors, or a hub "
-            "id owner/name"
+            f"{key}: {source!r}: {found}; expected a folder with config.json and model.safetensors, a hub id "
+            f"owner/name, or {' or '.join(map(repr, SHIPPED))}, which the package ships"
         )
     from huggingface_hub import snapshot_download
 

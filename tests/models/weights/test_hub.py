@@ -1,10 +1,13 @@
 """Folders of models, here or on a hub: what is fetched, and whether it is the model that is expected."""
 
+import hashlib
+from pathlib import Path
+
 import huggingface_hub
 import pytest
 
 from ealign_plugin.errors import UserError
-from ealign_plugin.models.weights.hub import fetch, load_tokenizer, read_config
+from ealign_plugin.models.weights.hub import SHIPPED, fetch, load_tokenizer, read_config
 
 # Folders of transformers
 
@@ -42,9 +45,25 @@ def test_a_folder_is_used_where_it_lies(tmp_path):
     assert fetch(str(tmp_path)) == tmp_path
 
 
+def test_shipped_weights_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "micro").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert fetch("micro") == SHIPPED["micro"] and (SHIPPED["micro"] / "model.safetensors").is_file()
+    assert fetch("./micro") == Path("micro")  # a folder of the user's
+
+
+def test_shipped_weights_are_those_whose_making_is_told():
+    told = (SHIPPED["micro"] / "README.txt").read_text()
+    weights = (SHIPPED["micro"] / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() in told
+    assert "projects/pretraining/micro.py" in told and "seed 1" in told
+
+
 @pytest.mark.parametrize("source", ["/no/such/folder", "no_such_folder", "./a/b", "a/b/c", ""])
 def test_neither_a_folder_nor_a_hub_id(source):
-    with pytest.raises(UserError, match="model.llm: .*no such folder; expected a folder with config.json"):
+    with pytest.raises(
+        UserError, match="model.llm: .*no such folder; expected a folder .* or 'micro', which"
+    ):
         fetch(source, key="model.llm")
 
 
