@@ -3,7 +3,7 @@
     runner       ealign_plugin.registered.runner.EalignRunner: schedule, data state, means, log, bar, signals
     bare loop    forward, backward, clipping, step
 
-Both train the micro model of projects/ealign/train.yaml on the same batches of MicroNews, which are ready in
+Both train the micro model of projects/ealign/train_closed.yaml on the same batches of MicroNews, which are ready in
 memory, in turns of two steps, so that a busy machine slows them alike; the runner writes a log line in each
 turn, 25 times as often as in a real run. What counts is the median of the ratios of neighbouring turns. The
 two have to end in the same weights, bit for bit, else the benchmark fails.
@@ -45,7 +45,7 @@ from ealign_plugin.registered.runner import EalignRunner  # noqa: E402
 from ealign_plugin.training.loaders import training_loader  # noqa: E402
 from ealign_plugin.training.progress import progress_bar  # noqa: E402
 
-CONFIG = Path(__file__).parents[1] / "ealign" / "train.yaml"
+CONFIG = Path(__file__).parents[1] / "ealign" / "train_closed.yaml"
 BATCHES = 8
 OPTIONS = (
     "datasets.ealign_micronews.world.articles={train: 12, val: 2, test: 4}",
@@ -68,7 +68,7 @@ class Ready(IterableDataset):
 
 
 def build(folder: Path, number: int) -> tuple[EalignRunner, list[dict[str, Any]]]:
-    """The runner of train.yaml, and as many of its batches, which it reads in this order."""
+    """The runner of train_closed.yaml, and as many of its batches, which it reads in this order."""
     load_installed()
     cfg = load_config(CONFIG, (*OPTIONS, f"run.output_dir={folder}"))
     torch.manual_seed(int(cfg.run_cfg.seed))

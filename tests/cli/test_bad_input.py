@@ -16,7 +16,7 @@ def refused(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str, data: dict | None = None) -> str:
-        config = yaml.safe_load((root / "projects" / "ealign" / "train.yaml").read_text())
+        config = yaml.safe_load((root / "projects" / "ealign" / "train_closed.yaml").read_text())
         if data is not None:
             config["datasets"] = data
             config["run"]["shuffled_images"] = False

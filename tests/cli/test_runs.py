@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 SMALL = [
     "datasets.ealign_micronews.world.articles.train=12",
     "datasets.ealign_micronews.world.articles.val=2",
-    "datasets.ealign_micronews.world.articles.test=4",
+    "datasets.ealign_micronews.world.articles.test=3",
+    "datasets.ealign_micronews.world.articles.test_known=0",
     "run.max_iters=20",
     "run.iters_per_inner_epoch=10",
     "run.warmup_steps=4",
@@ -28,6 +29,11 @@ SMALL = [
     "run.batch_size_eval=6",
     "run.log_freq=5",
     "run.max_len=12",
+    "run.test_splits=[test]",
+    "run.contexts=[head,refined,supplemented,oracle]",
+    "run.usual_context=head",
+    "run.controls=[other_photo]",
+    "run.subsets=false",
 ]
 LEFT = {
     "checkpoints",
@@ -383,7 +389,7 @@ def test_load_dataset_of_lavis_knows_ours(own_cache, tmp_path, run_python, insta
         "from lavis.common.registry import registry; from omegaconf import OmegaConf;"
         "cls = registry.get_builder_class('ealign_micronews');"
         "cfg = OmegaConf.load(cls.default_config_path());"
-        "cfg.datasets.ealign_micronews.world.articles = dict(train=12, val=2, test=4);"
+        "cfg.datasets.ealign_micronews.world.articles = dict(train=12, val=2, test=3, test_known=0);"
         "OmegaConf.save(cfg, 'small.yaml');"
         "sets = load_dataset('ealign_micronews', 'small.yaml');"
         "print(sorted(sets), len(sets['test']), sorted(next(iter(sets['train']))))"

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 SMALL = [
     "datasets.ealign_micronews.world.articles.train=12",
     "datasets.ealign_micronews.world.articles.val=2",
-    "datasets.ealign_micronews.world.articles.test=4",
+    "datasets.ealign_micronews.world.articles.test=3",
+    "datasets.ealign_micronews.world.articles.test_known=0",
     "run.max_iters=4",
     "run.iters_per_inner_epoch=2",
     "run.warmup_steps=2",
@@ -27,6 +28,11 @@ SMALL = [
     "run.log_freq=1",
     "run.num_workers=0",
     "run.max_len=8",
+    "run.test_splits=[test]",
+    "run.contexts=[head,refined,supplemented,oracle]",
+    "run.usual_context=head",
+    "run.controls=[other_photo]",
+    "run.subsets=false",
 ]
 ADDRESSES = ("10.213.54.1", "10.213.54.2")
 

@@ -23,7 +23,7 @@ PAPER = {
     "base_oracle_entities": (11.63, 14.76, 27.90, 90.44, 32.04, 34.24),
     "base_oracles": (11.89, 15.07, 28.79, 94.27, 35.71, 37.10),
 }
-OURS = ("pretrained", "base_compute", "placebo")
+OURS = ("base_compute", "placebo")
 ALIGNED = {"sent_cap": {"sentence"}, "ent_cap": {"entity"}}
 
 

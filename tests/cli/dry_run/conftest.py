@@ -18,12 +18,12 @@ from tests.factories import plain_jpeg, write_shards
 
 @pytest.fixture
 def dry(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: Any, capsys: Any) -> Callable[..., Report]:
-    """``dry("run.max_iters=5", data={...}, model={...})``: projects/ealign/train.yaml with these changes."""
+    """``dry("run.max_iters=5", data={...}, model={...})``: projects/ealign/train_closed.yaml with these changes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "1000")
 
     def run(*options: str, data: dict | None = None, model: dict | None = None) -> Report:
-        config = yaml.safe_load((root / "projects" / "ealign" / "train.yaml").read_text())
+        config = yaml.safe_load((root / "projects" / "ealign" / "train_closed.yaml").read_text())
         config["datasets"], config["model"] = data or config["datasets"], model or config["model"]
         config["run"]["shuffled_images"] = data is None
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
