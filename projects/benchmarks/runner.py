@@ -3,7 +3,7 @@
     runner       ealign_plugin.registered.runner.EalignRunner: schedule, data state, means, log, bar, signals
     bare loop    forward, backward, clipping, step
 
-Both train the micro model of projects/ealign/train_closed.yaml on the same batches of MicroNews, which are ready in
+Both train the model of projects/ealign/train_closed.yaml on the same batches of MicroNews, which are ready in
 memory, in turns of two steps, so that a busy machine slows them alike; the runner writes a log line in each
 turn, 25 times as often as in a real run. What counts is the median of the ratios of neighbouring turns. The
 two have to end in the same weights, bit for bit, else the benchmark fails.

@@ -12,8 +12,11 @@ from argparse import Namespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ealign_plugin.errors import UserError
+from ealign_plugin.models.families import build_model
+from ealign_plugin.models.weights.hub import SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,20 @@ def as_before():
     torch.use_deterministic_algorithms(deterministic)
 
 
+def test_the_shipped_weights_see_and_copy_names_that_they_never_met(script, tmp_path):
+    training = script.Training(options(tmp_path))
+    held_out = script.School("held-out", 30, 2, tmp_path)  # of another seed than theirs
+    training.model = build_model(
+        {"arch": "ealign_instructblip", "model_type": "micro", "pretrained": "micro", "batching": "packed"}
+    )
+    shipped = load_file(SHIPPED["micro"] / "model.safetensors")
+    own = training.model.state_dict()
+    assert torch.equal(own["query_tokens"], shipped["query_tokens"].float())
+    figures = training.recall(held_out, 40)
+    assert figures["see_1"] > 0.6 and figures["match_1"] > 0.85
+    assert all(figures[f"caption_{scenes}"] > 0.8 for scenes in (1, 2, 3)), figures
+
+
 @pytest.mark.process
 def test_the_command_writes_weights_that_a_model_starts_from(root, tmp_path):
     command = [sys.executable, str(root / "projects/pretraining/micro.py"), "--out", str(tmp_path / "out")]
@@ -82,7 +99,5 @@ def test_the_command_writes_weights_that_a_model_starts_from(root, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [15, 20]
     assert {"seconds", "tokens", "loss_see", "find_1", "match_1", "caption_3"} <= lines[1].keys()
-    from ealign_plugin.models.families import build_model
-
     model = build_model({"arch": "ealign_instructblip", "pretrained": str(tmp_path / "out" / "weights")})
     assert next(model.parameters()).dtype == torch.float32

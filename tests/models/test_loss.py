@@ -1,7 +1,11 @@
 """The loss of a batch: its reductions, its parts by task, and what it must not depend on."""
 
+import pickle
+
 import pytest
 import torch
+
+from ealign_plugin.models.loss import rows_of as tokens_of
 
 
 def test_the_loss_of_an_example_does_not_depend_on_its_neighbours(model, samples, rows_of):
@@ -81,3 +85,12 @@ def test_bfloat16_autocast_keeps_sums_in_float32(model, samples):
     half["loss"].backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     model.zero_grad()
+
+
+def test_tokens_that_another_process_made_give_the_same_loss(model, samples):
+    made = pickle.loads(pickle.dumps(tokens_of(model, samples)))
+    alone = {key: value for key, value in samples.items() if key not in ("instruction", "target")}
+    alone["instruction"] = ["something else"] * len(made)  # the rows are read instead
+    together = model(samples)
+    assert torch.equal(model({**alone, "rows": made})["loss"], together["loss"])
+    assert not torch.equal(model({**alone, "rows": [*made[1:], made[0]]})["loss"], together["loss"])

@@ -55,6 +55,15 @@ def test_a_split_that_there_is_not_is_refused(build):
         build(splits=["train", "dev"])
 
 
+def test_each_evaluated_split_gives_another_articles_photo_where_it_is_asked_for(build, tmp_path):
+    splits = ("train", "val", "test", "test_known")
+    samples = {split: [NewsSample(key=f"{split}{n}", split=split) for n in range(2)] for split in splits}
+    shards = {split: [(sample, plain_jpeg()) for sample in own] for split, own in samples.items()}
+    write_shards(tmp_path / "two", shards)
+    sets = build(build_info={"images": {"storage": str(tmp_path / "two")}}, other_image=True)
+    assert all("other_image" in sets[split][0] for split in splits[1:])
+
+
 PUBLIC = ("goodnews", "nytimes800k", "visualnews")
 
 

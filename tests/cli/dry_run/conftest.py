@@ -18,7 +18,7 @@ from tests.factories import plain_jpeg, write_shards
 
 @pytest.fixture
 def dry(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: Any, capsys: Any) -> Callable[..., Report]:
-    """``dry("run.max_iters=5", data={...}, model={...})``: projects/ealign/train_closed.yaml with these changes."""
+    """``dry("run.max_iters=5", data={...}, model={...})``: train_closed.yaml with these changes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "1000")
 
