@@ -389,7 +389,7 @@ def test_load_dataset_of_lavis_knows_ours(own_cache, tmp_path, run_python, insta
         "from lavis.common.registry import registry; from omegaconf import OmegaConf;"
         "cls = registry.get_builder_class('ealign_micronews');"
         "cfg = OmegaConf.load(cls.default_config_path());"
-        "cfg.datasets.ealign_micronews.world.articles = dict(train=12, val=2, test=3, test_known=0);"
+        "cfg.datasets.ealign_micronews.world.articles = dict(train=12, val=2, test=4);"
         "OmegaConf.save(cfg, 'small.yaml');"
         "sets = load_dataset('ealign_micronews', 'small.yaml');"
         "print(sorted(sets), len(sets['test']), sorted(next(iter(sets['train']))))"

@@ -21,10 +21,9 @@ FAR = 6  # paragraphs between a photo and its story that are told apart
 def refined() -> float:
     """People right of `refined` on strangers, as docs/results.md has it."""
     table = re.search(r"^\| context .*strangers: people right.*(?:\n\|.*)+", DOCS.read_text(), re.M)
-    header, _, *rows = table[0].splitlines()
-    column = [cell.strip() for cell in header.split("|")].index("strangers: people right")
-    (row,) = (row for row in rows if row.startswith("| refined "))
-    return float(row.split("|")[column].split()[0]) / 100
+    header, _, *rows = ([cell.strip() for cell in line.split("|")] for line in table[0].splitlines())
+    (row,) = (row for row in rows if row[1] == "refined")
+    return float(row[header.index("strangers: people right")].split()[0]) / 100
 
 
 def articles(split: str, count: int) -> list[list[tuple]]:
