@@ -66,7 +66,7 @@ class Number:
         if self.accepts(value):
             return ""
         expected = self._limits() if self._has_the_type(value) and self._limits() else str(self)
-        return f"{where}: found {value!r}, expected {expected}"
+        return f"{where}: found {'null' if value is None else repr(value)}, expected {expected}"
 
     def check(self, where: str, value: object) -> None:
         """Refuse any other value.
@@ -118,7 +118,7 @@ class Choice:
         """What is wrong with the value, in one line; empty where nothing is."""
         if self.accepts(value):
             return ""
-        return f"{where}: found {value!r}, expected {self}"
+        return f"{where}: found {'null' if value is None else repr(value)}, expected {self}"
 
     def __str__(self) -> str:
         *others, last = map(as_yaml, self.values)
@@ -137,6 +137,7 @@ def option(
     *,
     least: float | None = None,
     most: float | None = None,
+    above: float | None = None,
     choices: tuple[Any, ...] | None = None,
     words: tuple[str, ...] = (),
 ) -> Any:
@@ -147,10 +148,12 @@ def option(
         help: One line, without the key.
         least: Smallest value.
         most: Largest value.
+        above: The value must be larger than this.
         choices: All values that there are.
         words: Words that may stand for a number.
     """
-    metadata = {"help": help, "least": least, "most": most, "choices": choices, "words": words}
+    limits = {"least": least, "most": most, "above": above}
+    metadata = {"help": help, "limits": limits, "choices": choices, "words": words}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -174,17 +177,15 @@ def option_ranges(options: type) -> dict[str, Range]:
     """Key → its range, of the options that have one."""
     ranges: dict[str, Range] = {}
     for one in fields(options):
-        least, most, choices = (one.metadata.get(key) for key in ("least", "most", "choices"))
+        limits, choices = one.metadata.get("limits", {}), one.metadata.get("choices")
         words = one.metadata.get("words", ())
         if choices:
             ranges[one.name] = Choice(choices)
-        elif least is not None or most is not None or words:
+        elif any(limit is not None for limit in limits.values()) or words:
             kind = one.type.__name__ if isinstance(one.type, type) else str(one.type)
             names = kind.replace(" ", "").split("|")
             whole = "int" in names and "float" not in names
-            ranges[one.name] = Number(
-                least=least, most=most, whole=whole, allow_none="None" in names, words=words
-            )
+            ranges[one.name] = Number(**limits, whole=whole, allow_none="None" in names, words=words)
     return ranges
 
 

@@ -27,6 +27,19 @@ from ealign_plugin.data.streams.training import TrainingStream, training_stream
 from ealign_plugin.errors import UserError
 from ealign_plugin.files import as_path
 from ealign_plugin.news import ALL_SPLITS
+from ealign_plugin.validation import Number, unknown
+
+COUNTS = Number(least=1, whole=True)
+RANGES = {
+    "batch_size": Number(least=1, most=1_000_000, whole=True, allow_none=True),
+    "seed": Number(least=0, whole=True, allow_none=True),
+    "shuffle_shards": COUNTS,
+    "max_skipped": Number(least=0, most=1),
+}
+"""What the numbers of a section may be."""
+
+EVALUATED = tuple(split for split in ALL_SPLITS if split != "train")
+"""What can be limited: the stream of a training has no end."""
 
 
 class NewsDatasets:
@@ -93,6 +106,20 @@ class NewsDatasets:
                     f"{split!r}"
                 )
         return splits
+
+    def check(self) -> None:
+        """Refuse what would fail, or be ignored, after the shards are made.
+
+        Raises:
+            UserError: a mistake in the section.
+        """
+        for key, limits in RANGES.items():
+            limits.check(f"datasets.{self.name}.{key}", self.section[key])
+        self.mixer, self.splits, self.half  # noqa: B018  each refuses its own
+        for split, count in self.section["limit"].items():
+            if split not in EVALUATED:
+                raise UserError(unknown(f"datasets.{self.name}.limit", split, EVALUATED, "split"))
+            COUNTS.check(f"datasets.{self.name}.limit.{split}", count)
 
     @cached_property
     def half(self) -> int | None:

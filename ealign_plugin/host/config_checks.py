@@ -59,7 +59,9 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
         limits = ranges.get(key)
         any_type = isinstance(limits, Choice) or (limits is not None and bool(limits.words))
         problem = "" if any_type else type_problem(f"run.{key}", value, expected)
-        if limits and not problem and (isinstance(limits, Choice) or value is not None):
+        if value is None and (limits is None or key not in defaults):
+            problem = null_problem(f"run.{key}", defaults.get(key))
+        elif limits and not problem:
             problem = limits.problem(f"run.{key}", value)
         problems += [problem] if problem else []
     ratios = run.get("train_dataset_ratios") or {}
@@ -69,8 +71,17 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
         if name not in config["datasets"]
     ]
     problems += impossible_together(completed)
+    problems += unread_lengths(run, runner)
     problems += split_problems(completed, config["datasets"])
     return problems
+
+
+def null_problem(where: str, default: object) -> str:
+    """What is wrong with null, in one line, where the default is something; empty where nothing is."""
+    if default is None:
+        return ""
+    none = {list: "; for none write []", dict: "; for none write {}"}.get(type(default), "")
+    return f"{where}: found null, expected {TYPE_NAMES.get(type(default), 'a value')}{none}"
 
 
 def impossible_together(run: Mapping[str, Any]) -> list[str]:
@@ -84,7 +95,7 @@ def impossible_together(run: Mapping[str, Any]) -> list[str]:
     }
     problems = [
         f"run.{smaller}: found {numbers[smaller]}, expected at most run.{larger}, {numbers[larger]}"
-        for smaller, larger in (("warmup_steps", "max_iters"), ("min_lr", "init_lr"))
+        for smaller, larger in (("warmup_steps", "max_iters"), ("min_lr", "init_lr"), ("min_len", "max_len"))
         if smaller in numbers and larger in numbers and numbers[smaller] > numbers[larger]
     ]
     if run["evaluate"] is True and run["test_splits"] == []:
@@ -96,6 +107,16 @@ def impossible_together(run: Mapping[str, Any]) -> list[str]:
         if path.is_file():
             problems.append(f"run.output_dir: {folder}: {path} is a file, expected a folder; name another")
     return problems
+
+
+def unread_lengths(run: Mapping[str, Any], runner: type) -> list[str]:
+    """A length of the training that this runner does not read: who sets it expects something else."""
+    counts, other = (
+        ("max_iters", "max_epoch") if issubclass(runner, RunnerIter) else ("max_epoch", "max_iters")
+    )
+    if run.get(other) is None or not issubclass(runner, RunnerBase):
+        return []
+    return [f"run.{other}: found {run[other]}, which {run.get('runner')} does not read; set run.{counts}"]
 
 
 def split_problems(run: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
@@ -152,7 +173,17 @@ def model_problems(model: Mapping[str, Any]) -> list[str]:
         return []
     defaults = read_defaults(cls.default_config_path(model["model_type"]))["model"]
     read = {*MODEL_KEYS, *(key for name in FAMILY_KEYS for key in getattr(cls, name, ()))}
-    return key_problems("model", model, defaults, read)
+    return key_problems("model", model, defaults, read) + unread_weights({**defaults, **model})
+
+
+def unread_weights(model: Mapping[str, Any]) -> list[str]:
+    """Weights that are named and not loaded, so that the run would begin from others."""
+    if not model.get("finetuned") or model.get("load_finetuned"):
+        return []
+    return [
+        f"model.finetuned: {model['finetuned']} found beside model.load_finetuned: false, which leaves it "
+        "unread; set load_finetuned: true, or leave finetuned out"
+    ]
 
 
 def dataset_problems(datasets: Mapping[str, Any]) -> list[str]:
@@ -222,7 +253,8 @@ def key_problems(
         if key in defaults:
             default = defaults[key]
             if default is not None:
-                problem = type_problem(key_path, value, type(default))
+                found = null_problem(key_path, default) if value is None else ""
+                problem = found or type_problem(key_path, value, type(default))
                 problems += [problem] if problem else []
             is_open = default == {} or key in PROCESSORS
             if isinstance(default, Mapping) and isinstance(value, Mapping) and not is_open:

@@ -53,7 +53,9 @@ def registered(kind: Kind, name: str) -> Callable[[Registered], Registered]:
 
 
 def registered_class(kind: Kind, name: object) -> Any:
-    """The class that is registered under the name, or None."""
+    """The class that is registered under the name, or None; a list or mapping of a config names none."""
+    if not isinstance(name, str):
+        return None
     return registry.mapping[f"{kind}_name_mapping"].get(name)
 
 

@@ -77,14 +77,16 @@ RUN_DEFAULTS: dict[str, Any] = {
 }
 
 
-def _numbers(*keys: str, least: float) -> dict[str, Range]:
-    return {key: Number(least=least, whole=LAVIS_RUN_KEYS.get(key) is int, allow_none=True) for key in keys}
+def _numbers(*keys: str, least: float, most: float | None = None) -> dict[str, Range]:
+    return {key: Number(least=least, most=most, whole=LAVIS_RUN_KEYS.get(key) is int) for key in keys}
 
 
 RUN_RANGES: dict[str, Range] = {
     **_numbers("max_iters", "max_epoch", "iters_per_inner_epoch", "accum_grad_iters", "log_freq", least=1),
-    **_numbers("batch_size_train", "batch_size_eval", least=1),
-    **_numbers("num_workers", "warmup_steps", "init_lr", "min_lr", "weight_decay", least=0),
+    **_numbers("batch_size_train", "batch_size_eval", least=1, most=1_000_000),
+    **_numbers("num_workers", least=0, most=1_000),
+    **_numbers("warmup_steps", "init_lr", "min_lr", "weight_decay", least=0),
+    "seed": Number(least=0, most=2**32 - 1, whole=True),  # NumPy's are
     "device": Choice(("auto", "cpu", "cuda")),
 }
 """What the keys of LAVIS may be, where their type does not say all."""

@@ -21,7 +21,6 @@ from ealign_plugin.inference.controls.names import CONTROLS
 from ealign_plugin.metrics.protocols import get_protocol
 from ealign_plugin.metrics.registry import Metric, check_figure, chosen_metrics
 from ealign_plugin.validation import (
-    Number,
     Range,
     option,
     option_defaults,
@@ -32,8 +31,6 @@ from ealign_plugin.validation import (
 
 AUTO = "auto"
 """``run.threshold`` that is to be chosen."""
-
-THRESHOLDS = Number(allow_none=True, words=(AUTO,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +66,8 @@ class InferenceOptions:
         0.5,
         "a sentence is selected when P(yes) is at least this; null: each may be; auto: chosen on the first "
         "of valid_splits before the test, and kept with the checkpoint (validations take 0.5)",
+        least=0,
+        most=1,
         words=(AUTO,),
     )
     top_k: int | None = option(None, "most sentences that are selected; null: no limit", least=1)
@@ -77,8 +76,8 @@ class InferenceOptions:
     )
     num_beams: int = option(5, "width of the beam", least=1)
     max_len: int = option(64, "most new tokens of an answer", least=1)
-    min_len: int = option(1, "fewest new tokens of an answer")
-    repetition_penalty: float = option(1.0, "divides the logits of tokens already written")
+    min_len: int = option(1, "fewest new tokens of an answer, at most max_len", least=0)
+    repetition_penalty: float = option(1.0, "divides the logits of tokens already written", above=0)
     length_penalty: float = option(1.0, "exponent of the length in beam search")
 
     def __post_init__(self) -> None:
@@ -88,7 +87,10 @@ class InferenceOptions:
             raise UserError(
                 f"run.usual_words: found {self.usual_words}, expected at most {budget}, a context's budget"
             )
-        THRESHOLDS.check("run.threshold", self.threshold)
+        if self.min_len > self.max_len:
+            raise UserError(
+                f"run.min_len: found {self.min_len}, expected at most run.max_len, {self.max_len}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +196,8 @@ def for_validation(options: InferenceOptions) -> InferenceOptions:
 
 
 def _check_ranges(options: InferenceOptions | EvaluationOptions) -> None:
-    for one in fields(options):
-        least, value = one.metadata["least"], getattr(options, one.name)
-        if least is not None and value is not None and value < least:
-            raise UserError(f"run.{one.name}: at least {least} was expected, found {value}")
+    for name, limits in option_ranges(type(options)).items():
+        limits.check(f"run.{name}", getattr(options, name))
 
 
 INFERENCE_OPTIONS = tuple(one.name for one in fields(InferenceOptions))

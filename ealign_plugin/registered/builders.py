@@ -64,7 +64,7 @@ class NewsBuilder(BaseDatasetBuilder):
         Raises:
             UserError: a mistake in the config, before any shard is made; or shards that cannot be read.
         """
-        self.mixer, self.splits, self.datasets.half  # noqa: B018  their mistakes are found before shards are made
+        self.datasets.check()  # before shards are made
         if is_main_process():
             self.prepare()
         if dist.is_available() and dist.is_initialized():

@@ -148,5 +148,5 @@ def test_without_pass_one_there_is_nothing_to_refine(model):
 
 @pytest.mark.parametrize("name", ["context_words", "context_tokens", "top_k", "select_words", "max_len"])
 def test_numbers_below_one_are_refused(name):
-    with pytest.raises(UserError, match=f"run.{name}: at least 1 was expected, found 0"):
+    with pytest.raises(UserError, match=f"run.{name}: found 0, expected at least 1"):
         InferenceOptions(**{name: 0})

@@ -96,6 +96,9 @@ def test_the_command_writes_weights_that_a_model_starts_from(root, tmp_path):
     second = re.search(r"sha256 of model.safetensors (\w{64})", done.stdout)[1]
     weights = (tmp_path / "out/weights/model.safetensors").read_bytes()
     assert second == hashlib.sha256(weights).hexdigest() != first
+    command[command.index(str(tmp_path / "out"))] = str(tmp_path / "undisturbed")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert f"sha256 of model.safetensors {second}" in again.stdout  # the same command, the same bytes
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [15, 20]
     assert {"seconds", "tokens", "loss_see", "find_1", "match_1", "caption_3"} <= lines[1].keys()

@@ -170,7 +170,7 @@ def test_the_defaults_are_those_of_later_work():
         ({"alpha": "16"}, "model.lora.alpha: found '16', expected a number above 0"),
         ({"alpha": float("nan")}, "model.lora.alpha: found nan"),
         ({"dropout": 1}, "model.lora.dropout: found 1, expected at least 0 and below 1"),
-        ({"dropout": None}, "model.lora.dropout: found None"),
+        ({"dropout": None}, "model.lora.dropout: found null"),
         ({"targets": "q_proj"}, "model.lora.targets: 'q_proj' found; a list of names of linear layers"),
         ({"targets": []}, "model.lora.targets: [] found"),
         ({"targets": 3}, "model.lora.targets: 3 found"),

@@ -53,7 +53,7 @@ def check_data_set(name: str, section: DictConfig, problems: list[str]) -> DataS
     builder = cls(section)
     data_set = DataSet(name, builder)
     with collected(problems):
-        builder.mixer, builder.datasets.half  # noqa: B018  reads recipe, phases and templates
+        builder.datasets.check()
     with collected(problems):
         builder.build_processors()
     with collected(problems):

@@ -134,7 +134,7 @@ def test_controls_with_other_photos_need_other_images(dry):
 
 def test_a_runner_that_counts_epochs_does_not_read_an_endless_stream(dry, monkeypatch):
     monkeypatch.setattr(RunnerBase, "RUN_KEYS", {"clip_grad_norm": "of the other runner"}, raising=False)
-    report = dry("run.runner=runner_base", "run.max_epoch=2")
+    report = dry("run.runner=runner_base", "run.max_epoch=2", "run.max_iters=null")
     assert "run.runner: runner_base found, which counts epochs of data that end" in report.error
 
 
