@@ -65,7 +65,8 @@ class Number:
         """
         if self.accepts(value):
             return ""
-        expected = self._limits() if self._has_the_type(value) and self._limits() else str(self)
+        number = self._has_the_type(value) and math.isfinite(value)
+        expected = (self._limits() if number else "") or str(self)
         return f"{where}: found {'null' if value is None else repr(value)}, expected {expected}"
 
     def check(self, where: str, value: object) -> None:

@@ -10,7 +10,14 @@ from lavis.runners import RunnerBase, RunnerIter
 from omegaconf import OmegaConf
 
 from ealign_plugin.host.registration import registered_class, registered_names
-from ealign_plugin.host.run_keys import HOST_RUN_KEYS, LAVIS_RUN_KEYS, run_classes, run_defaults, run_ranges
+from ealign_plugin.host.run_keys import (
+    HOST_RUN_KEYS,
+    LAVIS_RUN_KEYS,
+    OTHER_NAMES,
+    run_classes,
+    run_defaults,
+    run_ranges,
+)
 from ealign_plugin.validation import TYPE_NAMES, Choice, type_problem, unknown
 
 MODEL_KEYS = ("arch", "model_type", "pretrained", "finetuned", "load_pretrained", "load_finetuned")
@@ -45,8 +52,13 @@ def run_problems(config: Mapping[str, Any]) -> list[str]:
     types = {**LAVIS_RUN_KEYS, **HOST_RUN_KEYS}
     own = {**getattr(task, "RUN_KEYS", {}), **getattr(runner, "RUN_KEYS", {})}
     if declares_run_keys(task) and declares_run_keys(runner):
+        known = {*types, *own}
         problems += [
-            unknown(f"run.{key}", key, {*types, *own}) for key in run if key not in types and key not in own
+            f"run.{key}: unknown key '{key}'; it is called {OTHER_NAMES[key]} here"
+            if OTHER_NAMES.get(str(key), "") in known
+            else unknown(f"run.{key}", key, known)
+            for key in run
+            if key not in known
         ]
     completed = {**run_defaults(run), **run}
     for key in required_run_keys(runner, bool(completed["evaluate"])):
@@ -80,7 +92,7 @@ def null_problem(where: str, default: object) -> str:
     """What is wrong with null, in one line, where the default is something; empty where nothing is."""
     if default is None:
         return ""
-    none = {list: "; for none write []", dict: "; for none write {}"}.get(type(default), "")
+    none = "; for none write []" if isinstance(default, list) else ""
     return f"{where}: found null, expected {TYPE_NAMES.get(type(default), 'a value')}{none}"
 
 
@@ -253,8 +265,7 @@ def key_problems(
         if key in defaults:
             default = defaults[key]
             if default is not None:
-                found = null_problem(key_path, default) if value is None else ""
-                problem = found or type_problem(key_path, value, type(default))
+                problem = type_problem(key_path, value, type(default))
                 problems += [problem] if problem else []
             is_open = default == {} or key in PROCESSORS
             if isinstance(default, Mapping) and isinstance(value, Mapping) and not is_open:

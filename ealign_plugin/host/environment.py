@@ -40,7 +40,8 @@ def environment() -> dict[str, Any]:
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "command": [Path(sys.executable).name, *sys.argv],
+        # As it was typed: sys.argv names the file that python -m found.
+        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
         "revision": code_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

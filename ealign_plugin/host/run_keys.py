@@ -130,6 +130,34 @@ RUN_HELP = {
 """What the keys of LAVIS and of this room mean; those that only other tasks of LAVIS read are left out."""
 
 
+OTHER_NAMES = {
+    "learning_rate": "init_lr",
+    "lr": "init_lr",
+    "max_steps": "max_iters",
+    "num_train_epochs": "max_epoch",
+    "epochs": "max_epoch",
+    "batch_size": "batch_size_train",
+    "per_device_train_batch_size": "batch_size_train",
+    "per_device_eval_batch_size": "batch_size_eval",
+    "gradient_accumulation_steps": "accum_grad_iters",
+    "max_grad_norm": "clip_grad_norm",
+    "adam_beta1": "beta1",
+    "adam_beta2": "beta2",
+    "lr_scheduler_type": "lr_sched",
+    "dataloader_num_workers": "num_workers",
+    "logging_steps": "log_freq",
+    "save_steps": "save_freq",
+    "eval_steps": "iters_per_inner_epoch",
+    "resume_from_checkpoint": "resume_ckpt_path",
+    "max_new_tokens": "max_len",
+    "min_new_tokens": "min_len",
+    "beam_size": "num_beams",
+    "bf16": "amp",
+    "fp16": "amp",
+}
+"""What transformers and others call a key → what it is called here."""
+
+
 def run_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults of this room under those of the task and the runner that ``run`` names."""
     task, runner = run_classes(run)

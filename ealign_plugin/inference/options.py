@@ -67,7 +67,6 @@ class InferenceOptions:
         "a sentence is selected when P(yes) is at least this; null: each may be; auto: chosen on the first "
         "of valid_splits before the test, and kept with the checkpoint (validations take 0.5)",
         least=0,
-        most=1,
         words=(AUTO,),
     )
     top_k: int | None = option(None, "most sentences that are selected; null: no limit", least=1)
@@ -197,7 +196,8 @@ def for_validation(options: InferenceOptions) -> InferenceOptions:
 
 def _check_ranges(options: InferenceOptions | EvaluationOptions) -> None:
     for name, limits in option_ranges(type(options)).items():
-        limits.check(f"run.{name}", getattr(options, name))
+        if problem := limits.problem(f"run.{name}", getattr(options, name)):
+            raise UserError(problem)
 
 
 INFERENCE_OPTIONS = tuple(one.name for one in fields(InferenceOptions))

@@ -97,7 +97,7 @@ def start(
 
 
 @pytest.mark.parametrize("mode", ["regular", "editable"])
-def test_twenty_steps_leave_all_that_was_promised(mode, runs):
+def test_twenty_steps_leave_all_that_was_promised(mode, runs, root):
     run, done = runs(mode)
     assert {file.name for file in run.iterdir()} == LEFT
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
@@ -111,6 +111,8 @@ def test_twenty_steps_leave_all_that_was_promised(mode, runs):
     assert {"key", "context", "reference", "caption", "context_text", "selected", "entities"} <= set(
         records[0]
     )
+    typed = json.loads((run / "environment.json").read_text())["command"]
+    assert typed[1:] == command(Path(), root)[1:]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["test"]["samples"] == 12
     assert 0 <= metrics["test"]["contexts"]["refined"]["cider"]

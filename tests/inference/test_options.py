@@ -22,7 +22,7 @@ from tests.inference.factories import evaluator
         ({"usual_words": 501}, "run.usual_words: found 501, expected at most 500, a context's budget"),
         ({"context_tokens": 9, "usual_words": 10}, "run.usual_words: found 10, expected at most 9"),
         ({"usual_words": -1}, "run.usual_words: found -1, expected at least 0"),
-        ({"threshold": 1.5}, "run.threshold: found 1.5, expected from 0 to 1"),
+        ({"threshold": -0.1}, "run.threshold: found -0.1, expected at least 0"),
         ({"repetition_penalty": 0}, "run.repetition_penalty: found 0, expected above 0"),
         ({"min_len": 65}, "run.min_len: found 65, expected at most run.max_len, 64"),
         ({"usual_context": "refined"}, "run.usual_context: 'refined' needs pass 1; choose another"),

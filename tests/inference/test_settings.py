@@ -67,7 +67,10 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"context": 3}, "context: found int, expected text"),
         ({"inference": {"num_beam": 1}}, "inference: unknown option 'num_beam'; did you mean 'num_beams'"),
         ({"inference": {"num_beams": 0}}, "run.num_beams: found 0, expected at least 1"),
-        ({"inference": {"num_beams": "2"}}, "a value is missing or of the wrong type"),
+        (
+            {"inference": {"num_beams": "2"}},
+            "run.num_beams: found '2', expected a whole number of at least 1",
+        ),
         ({"templates": {"caption": "Now?"}}, "templates.caption: {context} was expected once"),
         ({"ner": {}}, "a value is missing or of the wrong type"),
     ],

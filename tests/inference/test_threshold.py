@@ -199,7 +199,9 @@ def test_a_config_that_cannot_choose_is_refused_before_the_training():
     check_threshold(evaluator({"threshold": "auto"}), {"valid_splits": [], "evaluate": True})
     check_threshold(evaluator({"threshold": 0.4, "threshold_figure": "meteor"}), {"valid_splits": []})
     for wrong in ("automatic", True, float("nan")):
-        with pytest.raises(UserError, match="run.threshold: found .*, expected a number, null, or auto"):
+        with pytest.raises(
+            UserError, match="run.threshold: found .*, expected a number of at least 0, null, or auto"
+        ):
             evaluator({"threshold": wrong})
 
 

@@ -10,9 +10,9 @@ import pytest
     [
         ("run.warmup_steps=5000", "run.warmup_steps: found 5000, expected at most run.max_iters, 3200"),
         ("run.min_lr=0.1", "run.min_lr: found 0.1, expected at most run.init_lr, 0.0015"),
-        ("run.batch_size_train=0", "run.batch_size_train: found 0, expected at least 1"),
+        ("run.batch_size_train=0", "run.batch_size_train: found 0, expected from 1 to 1000000"),
         ("run.accum_grad_iters=0", "run.accum_grad_iters: found 0, expected at least 1"),
-        ("run.num_workers=-1", "run.num_workers: found -1, expected at least 0"),
+        ("run.num_workers=-1", "run.num_workers: found -1, expected from 0 to 1000"),
         ("run.max_iters=0", "run.max_iters: found 0, expected at least 1"),
         ("run.init_lr=.nan", "run.init_lr: found nan, expected at least 0"),
         ("run.output_dir=run.yaml", "run.output_dir: run.yaml: run.yaml is a file, expected a folder"),
