@@ -116,10 +116,15 @@ class NewsDatasets:
         for key, limits in RANGES.items():
             limits.check(f"datasets.{self.name}.{key}", self.section[key])
         self.mixer, self.splits, self.half  # noqa: B018  each refuses its own
-        for split, count in self.section["limit"].items():
+        for split, count in self.limits.items():
             if split not in EVALUATED:
                 raise UserError(unknown(f"datasets.{self.name}.limit", split, EVALUATED, "split"))
             COUNTS.check(f"datasets.{self.name}.limit.{split}", count)
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """Split → so many of its samples are read; of the others all."""
+        return self.section["limit"] or {}
 
     @cached_property
     def half(self) -> int | None:
@@ -198,7 +203,7 @@ class NewsDatasets:
                     image_processor=eval_processor,
                     wording=self.mixer.wording,
                     tasks=self.mixer.trained_tasks(),
-                    limit=self.section["limit"].get(split),
+                    limit=self.limits.get(split),
                     other_image=self.section["other_image"],
                 )
         return datasets

@@ -225,9 +225,13 @@ def test_shares_that_cannot_be_drawn_from(name, shares, message):
     assert str(caught.value).startswith(f"recipe.{name}: {message}".replace("{'KEY'", f"{{'{known}'"))
 
 
+def as_found(value) -> str:
+    return "null" if value is None else repr(value)
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "10", None])
 def test_the_number_of_positives(value):
-    message = rf"^recipe.positives: found {value!r}, expected (a whole number of )?at least 1$"
+    message = rf"^recipe.positives: found {as_found(value)}, expected (a whole number of )?at least 1$"
     with pytest.raises(UserError, match=message):
         TaskMixture(positives=value)
     assert TaskMixture(positives=1).positives == 1
@@ -239,7 +243,7 @@ def test_the_number_of_positives(value):
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "0.5", None, False])
 def test_probabilities(name, value):
     with pytest.raises(
-        UserError, match=rf"^recipe.{name}: found {value!r}, expected (a number )?from 0 to 1$"
+        UserError, match=rf"^recipe.{name}: found {as_found(value)}, expected (a number )?from 0 to 1$"
     ):
         TaskMixture(**{name: value})
     assert [getattr(TaskMixture(**{name: edge}), name) for edge in (0, 1)] == [0, 1]

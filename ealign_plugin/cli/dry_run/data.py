@@ -65,7 +65,7 @@ def check_data_set(name: str, section: DictConfig, problems: list[str]) -> DataS
             data_set.location, data_set.ner = str(index.folder), index.ner["name"]
             data_set.samples = {split: index.samples(split) for split in index.shards}
             load_ner(data_set.ner)
-        limits = builder.config.get("limit") or {}
+        limits = builder.datasets.limits
         data_set.samples = {
             split: min(count, limits.get(split) or count) if split != "train" else count
             for split, count in data_set.samples.items()

@@ -14,7 +14,7 @@ import pytest
         ("run.accum_grad_iters=0", "run.accum_grad_iters: found 0, expected at least 1"),
         ("run.num_workers=-1", "run.num_workers: found -1, expected from 0 to 1000"),
         ("run.max_iters=0", "run.max_iters: found 0, expected at least 1"),
-        ("run.init_lr=.nan", "run.init_lr: found nan, expected at least 0"),
+        ("run.init_lr=.nan", "run.init_lr: found nan, expected a number of at least 0"),
         ("run.output_dir=run.yaml", "run.output_dir: run.yaml: run.yaml is a file, expected a folder"),
         ("run.output_dir=run.yaml/below", "run.output_dir: run.yaml/below: run.yaml is a file"),
         ("run.test_splits=[tset]", "run.test_splits: unknown split 'tset'; did you mean 'test'?"),
