@@ -115,16 +115,21 @@ class NewsDatasets:
         """
         for key, limits in RANGES.items():
             limits.check(f"datasets.{self.name}.{key}", self.section[key])
-        self.mixer, self.splits, self.half  # noqa: B018  each refuses its own
-        for split, count in self.limits.items():
+        self.mixer, self.splits, self.half, self.limits  # noqa: B018  each refuses its own
+
+    @cached_property
+    def limits(self) -> Mapping[str, int]:
+        """Split → so many of its samples are read; of the others all.
+
+        Raises:
+            UserError: a split that cannot be limited, or no count.
+        """
+        limits: Mapping[str, int] = self.section["limit"] or {}
+        for split, count in limits.items():
             if split not in EVALUATED:
                 raise UserError(unknown(f"datasets.{self.name}.limit", split, EVALUATED, "split"))
             COUNTS.check(f"datasets.{self.name}.limit.{split}", count)
-
-    @property
-    def limits(self) -> Mapping[str, int]:
-        """Split → so many of its samples are read; of the others all."""
-        return self.section["limit"] or {}
+        return limits
 
     @cached_property
     def half(self) -> int | None:

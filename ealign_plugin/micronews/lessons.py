@@ -12,7 +12,7 @@ among them::
 
 Difficulty grows: with all scenes and names at once nobody's own name was ever found (half right, whatever the
 time). Lists are read without a photo, because behind image tokens, even constant ones, they were not learnt;
-and what a photo shows or not begins with the towns alone, because all phrases at once stay at chance.
+and what a photo shows or not begins with the towns alone: all phrases at once stay at chance for long.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ def test_micronews_does_not_write_over_a_foreign_folder(refused, tmp_path):
         ("datasets.ealign_micronews.limit={train: 10}", "unknown split 'train'; expected one of test, "),
         ("datasets.ealign_micronews.limit={tset: 10}", "limit: unknown split 'tset'; did you mean 'test'?"),
         ("datasets.ealign_micronews.limit={val: 0}", "limit.val: found 0, expected at least 1"),
+        ("datasets.ealign_micronews.limit={val: many}", "limit.val: found 'many', expected a whole number"),
         ("datasets.ealign_micronews.shuffle_shards=0", "shuffle_shards: found 0, expected at least 1"),
         ("datasets.ealign_micronews.max_skipped=2", "max_skipped: found 2, expected from 0 to 1"),
         ("datasets.ealign_micronews.batch_size=auto", "batch_size: found 'auto', expected a whole number"),

@@ -12,11 +12,12 @@ from ealign_plugin.training.checkpoints.store import find_weights
 
 @contextmanager
 def collected(problems: list[str]) -> Iterator[None]:
-    """A UserError inside becomes one of the problems."""
+    """A UserError inside becomes one of the problems, once, however many parts of the plan meet it."""
     try:
         yield
     except UserError as error:
-        problems.append(str(error))
+        if str(error) not in problems:
+            problems.append(str(error))
 
 
 def doubts(task: Any, run: Mapping[str, Any]) -> list[str]:

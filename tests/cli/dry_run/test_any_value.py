@@ -48,6 +48,8 @@ PLACES = [f"run.{key}" for key in KEYS] + [f"datasets.ealign_micronews.{key}" fo
 @example(place="run.repetition_penalty", value=0)
 @example(place="run.test_splits", value=None)
 @example(place="datasets.ealign_micronews.limit", value={"tset": 10})
+@example(place="datasets.ealign_micronews.limit", value={"val": "x"})
+@example(place="datasets.ealign_micronews.limit", value=None)
 @example(place="run.lrs", value={"llm": -1})
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_a_plan_or_one_message(dry, place, value):
